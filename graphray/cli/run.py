@@ -1,0 +1,165 @@
+"""`graphray run`: compute a graph."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from graphray.cli.arguments import add_command, add_pipeline, integer, pipeline_of, print_help, whole_number
+from graphray.cli.errors import OK, TaskFailed, UsageError
+from graphray.cli.plain import to_json
+from graphray.cli.pretty import pretty, pretty_one
+from graphray.cli.progress import progress
+from graphray.cli.streams import colour, columns, put, stdout_is_broken, stdout_kept
+from graphray.cli.tracebacks import of_task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from graphray.executors.base import Executor
+    from graphray.graph.dataflow import Graph
+
+DESCRIPTION = """\
+Compute the outputs of a pipeline, by default on a pool of processes with a
+worker per core.
+
+A pipeline is a Python file that defines `graph`, a Graph or a Node, or a
+function `pipeline(...)` that returns one and whose parameters can be set.
+Progress goes to stderr, results go to stdout."""
+
+EXAMPLES = """\
+  graphray run pipeline.py
+  graphray run pipeline.py --help               the parameters of pipeline.py
+  graphray run pipeline.py --set lr=0.01 --set layers=64,64
+  graphray run pipeline.py --target score --json | jq .results.score
+  graphray run pipeline.py --dry-run            what would be computed
+  graphray run pipeline.py --executor inprocess here: breakpoint() works
+
+exit status:
+  0 all went well; 1 a task failed, its traceback is on stderr; 2 the command
+  cannot be carried out, one message on stderr says why; 130 interrupted"""
+
+
+def add_parser(commands: Any) -> None:
+    """Describe the arguments."""
+    parser = add_command(commands, "run", "compute a graph", description=DESCRIPTION, examples=EXAMPLES)
+    add_pipeline(parser)
+    parser.add_argument(
+        "--executor",
+        metavar="NAME",
+        help="inprocess, inprocess:THREADS, loky, loky:WORKERS; default: $GRAPHRAY_EXECUTOR, else loky",
+    )
+    parser.add_argument("--workers", type=whole_number, metavar="N", help="number of workers; default: one per core")
+    parser.add_argument(
+        "--seed",
+        type=integer,
+        metavar="N",
+        help="what all randomness derives from, default 0; also given to a parameter called seed",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be computed, and compute nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON document; what tasks print goes to stderr")
+    parser.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="show how far it is, on stderr; default: yes"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="the results only: short for --no-progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry it out; the exit status."""
+    if args.help:
+        return print_help(args)
+    with stdout_kept(args.json):
+        text = _outcome(args)
+    put(text)
+    return OK
+
+
+def _outcome(args: argparse.Namespace) -> str:
+    """What goes to stdout: the results, or with `--dry-run` what would be computed."""
+    from graphray.cli.parameters import assignments
+
+    given = assignments(args.set)
+    seed = args.seed or 0
+    with _engine(args) as engine:  # first, since a wrong name should not wait for what the pipeline imports
+        graph, parameters = pipeline_of(args).build(given, args.target, args.seed)
+        found = _described(graph) if args.dry_run else _computed(graph, engine, seed, args)
+        document = {
+            **found,
+            "pipeline": args.pipeline,
+            "parameters": parameters,
+            "executor": engine.name,
+            "workers": engine.workers,
+            "seed": seed,
+        }
+    if args.json:
+        return to_json(document)
+    if args.dry_run:
+        return "\n".join(_plan(document))
+    if None in graph.outputs:
+        return "\n".join(pretty_one(document["results"], columns()))
+    return "\n".join(pretty(document["results"], columns(), colour(sys.stdout)))
+
+
+def _engine(args: argparse.Namespace) -> Executor:
+    from graphray.executors.start import make
+
+    name = args.executor or os.environ.get("GRAPHRAY_EXECUTOR") or "loky"
+    try:
+        return make(name, args.workers)
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _computed(graph: Graph, engine: Executor, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    shown = args.progress if args.progress is not None else not args.quiet
+    with progress(shown, processes=engine.name != "inprocess") as subscriber, engine:
+        try:
+            handle = engine.run(graph, seed=seed, progress=subscriber)
+        except (TypeError, ValueError, NotImplementedError) as error:  # something that this engine cannot do
+            raise UsageError(str(error)) from error
+        try:
+            results = handle.result()
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and stdout_is_broken():
+                raise  # a task printed, and nobody reads it any more
+            raise TaskFailed(of_task(error)) from error
+        summary = handle.summary()
+    return {"results": results, "seconds": round(summary["seconds"], 6), "nodes": summary["nodes"]}
+
+
+def _described(graph: Graph) -> dict[str, Any]:
+    from collections import Counter
+
+    tasks = Counter(node.task.name for node in graph.nodes)
+    return {
+        "dry_run": True,
+        "nodes": len(graph),
+        "tasks": dict(tasks.most_common()),
+        "outputs": [name for name in graph.outputs if name is not None],
+    }
+
+
+def _plan(document: dict[str, Any]) -> list[str]:
+    """What `--dry-run` says, for people."""
+    import textwrap
+
+    from graphray.cli.parameters import shown
+
+    nodes, tasks, workers = document["nodes"], document["tasks"], document["workers"]
+    width = columns()
+    name_width = min(max(len("task"), *map(len, tasks)), width - 14)
+    lines = [f"{document['pipeline']}: {nodes:,} node{'s' if nodes != 1 else ''}, nothing was computed", ""]
+    lines.append(f"  {'task':<{name_width}}  {'nodes':>9}")
+    lines += [f"  {name:<{name_width}}  {count:>9,}" for name, count in tasks.items()]
+    lines += ["", "Tasks that return nodes add to these when they run.", ""]
+    facts = {"outputs": ", ".join(document["outputs"]) or "one, without a name"}
+    if document["parameters"]:
+        facts["parameters"] = ", ".join(f"{name} = {shown(x)}" for name, x in document["parameters"].items())
+    facts["executor"] = f"{document['executor']}, {workers} worker{'s' if workers != 1 else ''}"
+    facts["seed"] = str(document["seed"])
+    for name, text in facts.items():
+        lines += textwrap.wrap(f"{name:<10}  {text}", width, subsequent_indent=" " * 12) or [name]
+    return lines

@@ -1,0 +1,303 @@
+"""Executor: what every engine has in common.
+
+An engine interprets the core's instructions. One of processes or machines subclasses `Executor` and says how a unit is
+started, recalled, and how news arrives; the base class runs the core in one dispatching thread, and keeps the handles.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+import time
+
+from graphray.errors import Failure
+from graphray.executors import events
+from graphray.executors.core import (
+    Core,
+    Done,
+    Event,
+    Finished,
+    Instruction,
+    Job,
+    JobAdded,
+    JobClosed,
+    NodesAdded,
+    Recall,
+    Released,
+    Tick,
+    UnitDone,
+    WorkerJoined,
+    cancelled,
+)
+from graphray.executors.core import Run as RunUnit
+from graphray.executors.failures import describe, described, downstream, users_traceback
+from graphray.executors.run import BaseRun, GrowingRun, Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Any
+
+    from graphray.executors.core import Unit
+    from graphray.executors.run import Subscriber
+    from graphray.graph.dataflow import Graph
+    from graphray.graph.node import Node
+
+TICK = 0.02  # seconds between ticks, while the core is watchful
+
+
+class Executor:
+    """Runs graphs. A context manager that keeps its workers warm; safe to reuse, and to use from several threads.
+
+    For a new engine, override `start`, `start_unit`, `recall_unit` and `stop`, and `post` what happens; see
+    CONTRIBUTING.md, and `graphray.testing` for the conformance suite.
+    """
+
+    name = "executor"
+    workers = 1
+
+    def __init__(self) -> None:
+        self._core = Core()
+        self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._runs: dict[Job, BaseRun] = {}
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    # ---- for an engine to override
+
+    def start(self) -> list[str]:
+        """Start the workers; the names of those that are there at once. Others are posted as `WorkerJoined`."""
+        raise NotImplementedError
+
+    def start_unit(self, unit: Unit) -> None:
+        """Have `unit.worker` run a unit, without waiting for it; `post` a `UnitDone` at its end."""
+        raise NotImplementedError
+
+    def recall_unit(self, unit: Unit, cancelled: bool) -> None:
+        """Have a unit's worker begin no further node of it. It may `post` a `UnitRecalled` before the unit ends."""
+
+    def stop(self, wait: bool) -> None:
+        """End the workers: after the node they are at if `wait`, else at once."""
+
+    def next_events(self, timeout: float | None) -> list[Any]:
+        """News, waiting for it for up to `timeout` seconds; overridden by an engine with other things to wait for."""
+        try:
+            return [self._news.get(timeout=timeout)]
+        except queue.Empty:
+            return []
+
+    def check_threads(self, threads: int) -> None:
+        """Refuse a `threads_per_task=` of one run that this engine cannot give it.
+
+        Raises:
+            ValueError: its workers were started with another number.
+        """
+        mine = getattr(self, "threads_per_task", None)
+        if mine is None:
+            raise ValueError(
+                f"the {self.name} executor cannot set the threads of a task; set OMP_NUM_THREADS for the process"
+            )
+        if threads != mine:
+            raise ValueError(
+                f"the workers of this {self.name} executor have {mine} threads per task, from their start on; "
+                f"make an executor with threads_per_task={threads}"
+            )
+
+    def post(self, event: Event) -> None:
+        """Tell the core something; from any thread."""
+        self._news.put(event)
+
+    def abandon(self, job: Job) -> None:
+        """A run was interrupted: an engine that can, ends the tasks of it that are still running."""
+
+    # ---- for users
+
+    def compute(self, graph: Any, **options: Any) -> Any:
+        """Compute a graph (or node) here; the options are those of `Graph.run`."""
+        return self.run(graph, **options).result()
+
+    def run(self, graph: Any, **options: Any) -> Run:
+        """Start computing a graph (or node) here; see `Graph.run`."""
+        from graphray.graph.dataflow import Graph
+
+        return Graph(graph).run(self, **options)
+
+    def open(self, *, seed: int = 0, progress: Any = None, owned: bool = False) -> GrowingRun:
+        """A run to which nodes can be added while it goes on: `with executor.open() as run: …`."""
+        from graphray.executors.progress import subscribers
+
+        job = Job((), seed=seed, collect=True, growing=True)
+        run = GrowingRun(self, job, subscribers(progress), owned)
+        self._begin(run)
+        return run
+
+    def close(self, wait: bool = True) -> None:
+        """End the workers. Runs still going on are cancelled; using the executor again is an error."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._news.put(None)
+            self._wake()
+            thread.join()
+            atexit.unregister(self._close_at_exit)
+        self.stop(wait)
+        for run in list(self._runs.values()):
+            self._end(run, cancelled())
+
+    def _close_at_exit(self) -> None:
+        self.close(wait=False)
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(wait=kind is None)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"an executor cannot be sent to a worker: {self.name}. Inside a task, compute() runs in-process."
+        )
+
+    # ---- runs
+
+    def launch(self, graph: Graph, job: Job, subscribers: Sequence[Subscriber], owned: bool) -> Run:
+        """Start a job for a graph and give its handle."""
+        run = Run(self, job, graph.outputs, subscribers, owned)
+        self._begin(run)
+        return run
+
+    def _begin(self, run: BaseRun) -> None:
+        self._ensure_started()
+        run.publish_started()
+        self._runs[run.job] = run
+        self._tell(JobAdded(run.job))
+        if self._closed and not run.done():  # meanwhile, by another thread
+            self._end(run, cancelled())
+
+    def _ensure_started(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(f"the {self.name} executor is closed")
+            if self._thread is None:
+                for worker in self.start():
+                    self._news.put(WorkerJoined(worker))
+                self._thread = threading.Thread(target=self._dispatch, name=f"graphray-{self.name}", daemon=True)
+                self._thread.start()
+                atexit.register(self._close_at_exit)
+
+    def _tell(self, event: Event) -> None:
+        """Tell the core something of a run; of a closed executor's run there is nothing to tell."""
+        with self._lock:
+            if not self._closed:
+                self.post(event)
+                self._wake()
+
+    def _wake(self) -> None:
+        """Have `next_events` return soon; needed where it waits for other things than the queue."""
+
+    def _dispatch(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # a defect of the engine: nobody may wait for ever because of it
+            error.add_note(f"graphray: the {self.name} executor failed and is closed; this is a defect of graphray")
+            self._closed = True
+            for run in list(self._runs.values()):
+                self._end(run, error)
+            self.stop(wait=False)
+
+    def _loop(self) -> None:
+        core = self._core
+        clock = time.perf_counter
+        while True:
+            for event in self.next_events(TICK if core.watchful else None) or [Tick()]:
+                if event is None:
+                    return
+                run = self._runs.get(event.unit.job) if type(event) is UnitDone else None
+                if run is not None:
+                    self.report_failures(run.job, event.values, event.worker)
+                    run.note_spent(event.worker, event.spent)
+                for instruction in core.handle(event, clock()):
+                    self._do(instruction)
+                if run is not None and not run.done():
+                    run.publish_progress()
+
+    def _do(self, instruction: Instruction) -> None:
+        kind = type(instruction)
+        if kind is RunUnit:
+            unit = instruction.unit  # type: ignore[attr-defined]
+            run = self._runs.get(unit.job)
+            if run is not None:
+                run.publish(events.UnitStarted(time.time(), unit.worker, len(unit.nodes), unit.nodes[0]._task.name))
+            self.start_unit(unit)
+        elif kind is Recall:
+            self.recall_unit(instruction.unit, instruction.cancelled)  # type: ignore[attr-defined]
+        elif kind is Done:
+            run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
+            if isinstance(run, GrowingRun):
+                run.node_done(instruction.node)  # type: ignore[attr-defined]
+        elif kind is Finished:
+            run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
+            if run is not None:
+                self._end(run, instruction.error)  # type: ignore[attr-defined]
+
+    def _end(self, run: BaseRun, error: BaseException | None) -> None:
+        if self._runs.pop(run.job, None) is not None:
+            run.end(error)
+
+    def emitted(self, job: Job, worker: str, node: str, data: dict[str, Any]) -> None:
+        """A task sent data."""
+        run = self._runs.get(job)
+        if run is not None:
+            run.publish(events.Emitted(time.time(), worker, node, data))
+
+    def failed(
+        self, job: Job, node: Node, error: BaseException, trail: Sequence[str], worker: str, attempt: int
+    ) -> None:
+        """A task raised: say where, in the exception's notes and in the events."""
+        error.__traceback__ = users_traceback(error.__traceback__)
+        skipped = downstream(job, node)
+        describe(error, job, node, trail, worker, attempt, skipped)
+        run = self._runs.get(job)
+        if run is not None:
+            run.publish(events.NodeFailed(time.time(), node, error, skipped))
+
+    def report_failures(self, job: Job, values: Mapping[Node, Any], worker: str) -> None:
+        """Say where the tasks raised whose failures are among some collected values."""
+        if not job.collect:
+            return
+        for value in values.values():
+            if type(value) is Failure and not described(value.error):
+                node = value.node if value.skipped_because is None else value.skipped_because
+                self.failed(job, node, value.error, (), worker, 1)
+
+    # ---- what handles ask for
+
+    def _wait_for(self, run: Run, timeout: float | None) -> None:
+        if not run._over.wait(timeout):
+            raise TimeoutError(f"the run is not done after {timeout} s; it goes on (run.cancel() ends it)")
+
+    def _cancel(self, run: BaseRun) -> None:
+        if not run.done():
+            self._tell(JobClosed(run.job, cancelled()))
+
+    def _abandon(self, run: BaseRun) -> None:
+        self.abandon(run.job)
+
+    def _grow(self, run: GrowingRun, nodes: list[Node]) -> None:
+        self._tell(NodesAdded(run.job, nodes))
+
+    def _next_done(self, run: GrowingRun) -> Node:
+        node = run.take_done(None)
+        assert node is not None
+        return node
+
+    def _forget(self, run: GrowingRun, node: Node) -> None:
+        self._tell(Released(run.job, node))

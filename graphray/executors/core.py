@@ -1,0 +1,460 @@
+"""The scheduling core: a state machine, `handle(event) -> [instruction]`, without threads, processes or clocks.
+
+    engine ── event ──▶ Core.handle ── instructions ──▶ engine
+
+An engine tells what happened (`WorkerJoined`, `JobAdded`, `UnitDone`, …) and does what it is told (`Run`, `Recall`,
+`Finished`, …). Time enters as a number in the events. All policy is here, and can be tested without an engine.
+
+Work is handed out in *units*: a few ready nodes and what only they feed, sized so that a unit takes some tens of
+milliseconds, by what calls of its tasks have taken so far. What stays inside a unit never leaves its worker. A unit has
+a time budget; what it has not begun when that is spent comes back, so a wrong guess costs little.
+"""
+
+from __future__ import annotations
+
+import weakref
+from itertools import count
+
+from graphray.errors import Cancelled, Failure, WorkerDied
+from graphray.executors.job import Job, Unit
+from graphray.executors.protocol import (
+    Done,
+    Event,
+    Finished,
+    Instruction,
+    JobAdded,
+    JobClosed,
+    NodesAdded,
+    Recall,
+    Released,
+    Run,
+    Tick,
+    UnitDone,
+    UnitRecalled,
+    WorkerJoined,
+    WorkerLost,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from graphray.graph.node import Node
+    from graphray.graph.task import Task
+
+__all__ = [
+    "Core",
+    "Done",
+    "Event",
+    "Finished",
+    "Instruction",
+    "Job",
+    "JobAdded",
+    "JobClosed",
+    "NodesAdded",
+    "Recall",
+    "Released",
+    "Run",
+    "Tick",
+    "Unit",
+    "UnitDone",
+    "UnitRecalled",
+    "WorkerJoined",
+    "WorkerLost",
+    "cancelled",
+]
+
+BUDGET = 0.05  # seconds of work in a unit, at most
+LEAST = 1e-3  # seconds of work that a unit is worth; below this the trip costs more
+PROBE = 8  # nodes of a task never seen that go into one unit
+PROBE_BUDGET = 5e-3  # seconds
+OVERDUE = 0.02  # seconds over its budget after which what a unit has not begun is recalled, if somebody is idle
+TRAVEL = 10e-6  # seconds that a node of a unit may take to reach its worker and come back, beside its work
+LARGEST = 20_000  # nodes in a unit
+PATIENCE = 1.0  # seconds to which that may grow, where workers turn out to have had too little time
+HOMES = 10_000  # `near` keys remembered
+AHEAD = 4  # units' worth of ready work per worker, above which units are given out ahead
+
+
+class Core:
+    """The state of an engine's scheduling; see the module's text.
+
+    Args:
+        sequential: there is one worker, in the driver's own thread. Then the order is all there is to decide, and a
+            unit is everything that is wanted.
+        ahead: give a busy worker its next unit already, while there is plenty; for engines where the way to a worker
+            takes time.
+    """
+
+    def __init__(self, sequential: bool = False, ahead: bool = False) -> None:
+        self.sequential = sequential
+        self.ahead = ahead
+        self.jobs: list[Job] = []
+        self.workers: set[str] = set()
+        self.idle: list[str] = []
+        self.units: dict[str, Unit] = {}  # by the worker that runs it
+        self.queued: dict[str, Unit] = {}  # by the worker that has it next
+        self.homes: dict[Any, str] = {}  # by `near` key: the worker that ran it last; the oldest go
+        self.costs: weakref.WeakKeyDictionary[Task, list[float]] = (
+            weakref.WeakKeyDictionary()
+        )  # calls and seconds so far
+        self.overdue = OVERDUE  # grows where recalls turn out to come before a worker had its time
+        self._ids = count(1)
+        self._out: list[Instruction] = []
+        self._now = 0.0
+
+    # ---- the one way in
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """What to do about an event, at time `now` (seconds, of any clock that does not go back)."""
+        self._now = now
+        self._out = []
+        kind = type(event)
+        if kind is UnitDone:
+            self._unit_done(event)  # type: ignore[arg-type]
+        elif kind is JobAdded:
+            self._job_added(event.job)  # type: ignore[attr-defined]
+        elif kind is NodesAdded:
+            self._add(event.job, event.roots)  # type: ignore[attr-defined]
+        elif kind is UnitRecalled:
+            self._unit_recalled(event.unit, event.nodes)  # type: ignore[attr-defined]
+        elif kind is Released:
+            event.job.held.pop(event.node, None)  # type: ignore[attr-defined]
+        elif kind is JobClosed:
+            self._close(event.job, event.error)  # type: ignore[attr-defined]
+        elif kind is WorkerJoined:
+            self.workers.add(event.worker)  # type: ignore[attr-defined]
+            self.idle.append(event.worker)  # type: ignore[attr-defined]
+        elif kind is WorkerLost:
+            self._worker_lost(event)  # type: ignore[arg-type]
+        self._assign()
+        if self.idle and self.units:
+            self._recall()
+        elif self.ahead:
+            self._assign_ahead()
+        return self._out
+
+    @property
+    def watchful(self) -> bool:
+        """Whether time alone may call for something: somebody is idle while units may hide work."""
+        return bool(self.idle) and any(u.shared and u.recalled is None for u in self.units.values())
+
+    # ---- jobs
+
+    def _job_added(self, job: Job) -> None:
+        self.jobs.append(job)
+        self._add(job, job.roots)
+
+    def _add(self, job: Job, roots: Sequence[Node]) -> None:
+        job.add(roots, self.sequential)
+        self._check_finished(job)
+
+    def _check_finished(self, job: Job) -> None:
+        self._out += [Done(job, node) for node in job.completed]
+        job.completed.clear()
+        if not job.missing and not job.growing and not job.over:
+            self._end(job, None)
+
+    def _close(self, job: Job, error: BaseException | None) -> None:
+        if not job.over:
+            self._end(job, error)
+
+    def _end(self, job: Job, error: BaseException | None) -> None:
+        job.over = True
+        job.error = error
+        job.ready, job.waiting, job.consumers = [], {}, {}
+        if job in self.jobs:
+            self.jobs.remove(job)
+        for unit in (*self.units.values(), *self.queued.values()):
+            if unit.job is job:
+                self._out.append(Recall(unit, cancelled=True))
+        self._out.append(Finished(job, error))
+
+    # ---- handing out units
+
+    def _assign(self) -> None:
+        """Give the idle workers units, the jobs in turn."""
+        while self.idle:
+            job = next((j for j in self.jobs if j.ready), None)
+            if job is None:
+                return
+            if len(self.jobs) > 1:
+                self.jobs.remove(job)
+                self.jobs.append(job)
+            worker = self._idle_for(job)
+            nodes = job.ready
+            if self.sequential:
+                job.ready = []
+                unit = Unit(next(self._ids), job, worker, nodes, float("inf"), False)
+                unit.exports = [r for r in job.wanted if r not in job.values]
+            else:
+                unit = self._take(job, worker)
+            self.units[worker] = unit
+            self._run(unit)
+
+    def _idle_for(self, job: Job) -> str:
+        """The idle worker that the node ready last belongs to (`near=`), or else the one that has been idle longest."""
+        key = _near(job.ready[-1])
+        home = self.homes.get(key) if key is not None else None
+        return self.idle.pop(self.idle.index(home) if home in self.idle else 0)
+
+    def _assign_ahead(self) -> None:
+        """Give busy workers their next units, so that none waits for the driver between two."""
+        for worker, unit in self.units.items():
+            if worker in self.queued or unit.recalled is not None:
+                continue
+            for job in self.jobs:
+                if self._plenty(job):
+                    self.queued[worker] = unit = self._take(job, worker)
+                    self._run(unit)
+                    break
+
+    def _plenty(self, job: Job) -> bool:
+        """Whether so much is ready that nobody will miss what is given out ahead."""
+        workers = len(self.workers)
+        if len(job.ready) <= AHEAD * workers:
+            return False
+        tally = self.costs.get(job.ready[-1]._task)
+        return tally is not None and len(job.ready) * tally[1] / tally[0] > AHEAD * workers * LEAST
+
+    def _run(self, unit: Unit) -> None:
+        unit.job.give_inputs(unit, unit.job.held if self.sequential else unit.job.values)
+        unit.started = self._now
+        self._out.append(Run(unit))
+
+    def _take(self, job: Job, worker: str) -> Unit:
+        """The next unit for a worker: ready nodes and what only they feed, up to a share of the work at hand."""
+        ready, waiting, consumers, costs = job.ready, job.waiting, job.consumers, self.costs
+        first = self._next(job, worker)
+        hungry = len(ready) < len(self.idle)  # others will find nothing
+        share = min(PROBE, max(1, (len(ready) + 1) // len(self.workers)))
+        tally = costs.get(first._task)
+        mean = tally[1] / tally[0] if tally is not None else None
+        at_hand = (mean or BUDGET / PROBE) * (len(ready) + 1)
+        limit = min(max(at_hand / (2 * len(self.workers)), LEAST), BUDGET)
+        if mean is not None and not consumers and first._task._options["near"] is None:
+            alike = self._take_alike(ready, first, min(int(limit / max(mean, 1e-9)), LARGEST))
+            return self._unit(job, worker, alike, BUDGET, hungry, len(alike) > 1)
+        nodes: list[Node] = []
+        shared = False  # whether others could have helped: not with a chain
+        local = [first]
+        means: dict[Task, float] = {}
+        met: dict[Node, int] = {}  # how many of the values that a node waits for this unit makes
+        unknown = 0
+        cost = 0.0
+        last_task: Task | None = None
+        mean = 0.0
+        while True:
+            node = local.pop()
+            waiting.pop(node, None)
+            nodes.append(node)
+            task = node._task
+            if task is not last_task:
+                last_task = task
+                known = means.get(task)
+                if known is None:
+                    tally = costs.get(task)
+                    known = means[task] = tally[1] / tally[0] if tally is not None else -1.0
+                mean = known
+            if mean >= 0:
+                cost += mean
+            elif task.kind == "call":
+                unknown += 1
+                cost += limit / share
+            following = consumers.get(node)
+            if following:
+                for c in following:
+                    w = waiting.get(c)
+                    if w is None:
+                        continue
+                    if w > 1:
+                        m = met.get(c, 0) + 1
+                        if m < w:
+                            met[c] = m
+                            continue
+                    local.append(c)
+            if len(nodes) >= LARGEST:
+                break
+            if local:
+                # A chain has nobody to share it with; a fan-out has.
+                if cost >= limit and (len(local) > 1 or cost >= BUDGET or unknown):
+                    break
+                if hungry and len(local) > 1 and self._worth(local) >= LEAST:
+                    break
+                shared = shared or len(local) > 1
+            elif cost >= limit or not ready:
+                break
+            else:
+                local.append(ready.pop())
+                shared = True
+        return self._unit(job, worker, nodes, PROBE_BUDGET if unknown else BUDGET, hungry, shared)
+
+    def _take_alike(self, ready: list[Node], first: Node, most: int) -> list[Node]:
+        """`first` and further ready nodes of the same task: the quick way where nothing depends on any of them."""
+        task = first._task
+        nodes = [first]
+        if most > 1:
+            more = ready[:-most:-1]
+            n = next((i for i, node in enumerate(more) if node._task is not task), len(more))
+            del ready[len(ready) - n :]
+            nodes += more[:n]
+        return nodes
+
+    def _unit(self, job: Job, worker: str, nodes: list[Node], budget: float, hungry: bool, shared: bool) -> Unit:
+        unit = Unit(next(self._ids), job, worker, nodes, budget, hungry and len(self.workers) > 1)
+        unit.shared = shared
+        job.find_exports(unit)
+        return unit
+
+    def _worth(self, nodes: list[Node]) -> float:
+        """Seconds that some nodes are expected to take; a task never seen counts as long."""
+        total = 0.0
+        for node in nodes[:PROBE]:
+            tally = self.costs.get(node._task)
+            total += BUDGET if tally is None else tally[1] / tally[0]
+        return total * max(1, len(nodes) / PROBE)
+
+    def _next(self, job: Job, worker: str) -> Node:
+        """The node to begin a unit with: the last that became ready, unless one near the top belongs here (`near=`)."""
+        ready = job.ready
+        key = _near(ready[-1])
+        if key is not None and self.homes.get(key, worker) != worker:
+            for i in range(len(ready) - 2, max(len(ready) - 17, -1), -1):
+                key = _near(ready[i])
+                if key is None or self.homes.get(key, worker) == worker:
+                    node = ready.pop(i)
+                    if key is not None:
+                        self.homes[key] = worker
+                    return node
+            key = _near(ready[-1])
+        if key is not None:
+            self.homes[key] = worker
+            if len(self.homes) > HOMES:
+                del self.homes[next(iter(self.homes))]
+        return ready.pop()
+
+    # ---- units that come back
+
+    def _unit_done(self, event: UnitDone) -> None:
+        unit = event.unit
+        job = unit.job
+        self._leave(event.worker, unit)
+        for task, (calls, seconds) in event.spent.items():
+            tally = self.costs.get(task)
+            if tally is None:
+                self.costs[task] = [calls, seconds]
+            else:
+                tally[0] += calls
+                tally[1] += seconds
+        if unit.recalled is not None and self._now - unit.started > unit.budget > 2 * _seconds(event):
+            # It was recalled before it had its time: messages take longer here than thought.
+            self.overdue = min(2 * self.overdue, PATIENCE)
+        if job.over:
+            return
+        if event.failed is not None:
+            node, error = event.failed
+            if not job.collect:
+                self._end(job, error)
+                return
+            # It was to be sent, and could not be. The others of its unit are run again, without it.
+            event.values, event.awaiting = {node: Failure(error, node)}, ()
+            event.left = [n for n in unit.nodes if n is not node]
+        job.total += event.grown
+        job.done += event.grown
+        if self.sequential:
+            job.finish_sequence(unit, event.values)
+        elif event.left or event.awaiting or unit.recalled:
+            job.take_back(unit, event)
+        else:
+            job.finish_unit(unit, event.values)
+        self._check_finished(job)
+
+    def _leave(self, worker: str, unit: Unit) -> None:
+        """A worker has nothing more to do with a unit: it goes on with its next, or is idle."""
+        if self.queued.get(worker) is unit:
+            del self.queued[worker]
+            return
+        del self.units[worker]
+        following = self.queued.pop(worker, None)
+        if following is not None:
+            following.started = self._now
+            self.units[worker] = following
+        elif worker in self.workers:
+            self.idle.append(worker)
+
+    def _unit_recalled(self, unit: Unit, nodes: Sequence[Node]) -> None:
+        job = unit.job
+        if self.units.get(unit.worker) is not unit and self.queued.get(unit.worker) is not unit:
+            return
+        if nodes is unit.nodes or self.queued.get(unit.worker) is unit:
+            # It was not begun, though it may have become the worker's present one meanwhile: all of it is free, and
+            # nothing more will be heard of it.
+            self._leave(unit.worker, unit)
+            if not job.over:
+                job.wait_again(unit.nodes)
+            return
+        if job.over:
+            return
+        # Those that need nothing of the unit itself can go elsewhere before it ends; the others wait for it.
+        unit.recalled = set(nodes)
+        job.wait_again(nodes)
+
+    def _recall(self) -> None:
+        """Somebody is idle: have those give back who hold more than they can do soon."""
+        for unit in self.queued.values():
+            if unit.recalled is None:
+                unit.recalled = set()
+                self._out.append(Recall(unit))
+        for unit in self.units.values():
+            patience = unit.budget + self.overdue + len(unit.nodes) * TRAVEL
+            if unit.recalled is None and unit.shared and self._now - unit.started > patience:
+                unit.recalled = set()
+                self._out.append(Recall(unit))
+
+    # ---- workers that go
+
+    def _worker_lost(self, event: WorkerLost) -> None:
+        self.workers.discard(event.worker)
+        if event.worker in self.idle:
+            self.idle.remove(event.worker)
+        unit = self.units.pop(event.worker, None)
+        following = self.queued.pop(event.worker, None)
+        if following is not None and not following.job.over:
+            following.job.wait_again(following.nodes)
+        if unit is None or unit.job.over:
+            return
+        node = event.running
+        if node is None and len(unit.nodes) == 1:
+            node = unit.nodes[0]
+        how = f"by {event.signal}" if event.signal else f"with exit code {event.exitcode}"
+        what = node.label if node is not None else f"one of {len(unit.nodes)} nodes"
+        self._end(
+            unit.job,
+            WorkerDied(
+                f"the worker {event.worker} ended {how} while it ran {what}", node, event.signal, event.exitcode
+            ),
+        )
+
+
+def _seconds(event: UnitDone) -> float:
+    """How long the tasks of a unit ran."""
+    return sum([seconds for _, seconds in event.spent.values()])
+
+
+def _near(node: Node) -> Any:
+    """Where a node would like to run: a key, or None. A wish only: a function that fails has none."""
+    near = node._task._options["near"]
+    if near is None:
+        return None
+    try:
+        key = near(*node._args, **(node._kwargs or {})) if callable(near) else near
+        hash(key)
+    except Exception:
+        return None
+    return key
+
+
+def cancelled() -> Cancelled:
+    """The error of a run that was cancelled."""
+    return Cancelled("the run was cancelled")

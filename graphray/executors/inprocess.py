@@ -1,0 +1,272 @@
+"""InProcess: runs graphs in the calling process: real tracebacks, and it works under a debugger."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+import time
+
+from graphray.executors.base import Executor
+from graphray.executors.core import (
+    Core,
+    Done,
+    Finished,
+    JobAdded,
+    JobClosed,
+    NodesAdded,
+    Released,
+    Tick,
+    UnitDone,
+    UnitRecalled,
+    WorkerJoined,
+    cancelled,
+)
+from graphray.executors.core import Run as RunUnit
+from graphray.executors.machine import Machine
+from graphray.executors.run import BaseRun, GrowingRun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from graphray.executors.core import Event, Job, Unit
+    from graphray.executors.run import Run
+    from graphray.graph.node import Node
+
+BEAT = 0.1  # seconds between looks at what else goes on (progress, cancelling)
+
+
+class InProcess(Executor):
+    """Runs graphs in the calling process.
+
+    With one thread the work is done by the thread that waits for the result, in the order of a depth-first walk. With
+    several, units run on that many threads, which helps where tasks release Python's lock (numpy, files, sockets).
+
+    Args:
+        threads: how many.
+    """
+
+    name = "inprocess"
+
+    def __new__(cls, threads: int = 1) -> InProcess:
+        """The single-threaded engine, or the one with several threads."""
+        return super().__new__(_Threads if threads != 1 and cls is InProcess else cls)
+
+    def __init__(self, threads: int = 1) -> None:
+        if type(threads) is not int or threads < 1:
+            raise ValueError(f"threads= is a number of threads, 1 or more, not {threads!r}")
+        super().__init__()
+        self._cores: dict[Job, Core] = {}
+        self._machines: dict[Job, Machine] = {}
+        self._units: dict[Job, Unit] = {}
+        self._added: dict[Job, list[Node]] = {}  # to growing runs, and not yet planned
+
+    def start(self) -> list[str]:
+        """Nothing to start: the caller's thread does the work."""
+        return []
+
+    def stop(self, wait: bool) -> None:
+        """Runs in other threads begin nothing more."""
+        for machine in list(self._machines.values()):
+            machine.cancelled = machine.halt = True
+
+    def check_threads(self, threads: int) -> None:
+        """Any number will do: it is set while the run's tasks run."""
+        _limited_threads(threads)
+
+    # Each run has a core of its own, driven by whoever waits for it: so runs from several threads do not meet.
+
+    def _begin(self, run: BaseRun) -> None:
+        if self._closed:
+            raise RuntimeError("the inprocess executor is closed")
+        core = self._cores[run.job] = Core(sequential=True)
+        self._runs[run.job] = run
+        core.handle(WorkerJoined("inprocess"), 0.0)
+        run.publish_started()
+        self._handle(run, JobAdded(run.job))
+
+    def _handle(self, run: BaseRun, event: Event) -> None:
+        core = self._cores.get(run.job)
+        if core is None:
+            return
+        for instruction in core.handle(event, time.perf_counter()):
+            kind = type(instruction)
+            if kind is RunUnit:
+                unit = instruction.unit  # type: ignore[attr-defined]
+                self._machines[run.job] = self._machine(run, unit)
+                self._units[run.job] = unit
+            elif kind is Done:
+                run.node_done(instruction.node)  # type: ignore[attr-defined]
+            elif kind is Finished:
+                self._cores.pop(run.job, None)
+                self._end(run, instruction.error)  # type: ignore[attr-defined]
+
+    def _machine(self, run: BaseRun, unit: Unit) -> Machine:
+        job = run.job
+        machine = Machine("inprocess", job.seed, job.collect)
+        machine.emit = lambda node, data: self.emitted(job, "inprocess", node.label, data)
+        machine.load(unit.nodes, unit.exports, unit.inputs)
+        return machine
+
+    def _drive(self, run: BaseRun) -> None:
+        """Run the present unit to its end."""
+        unit = self._units.pop(run.job)
+        machine = self._machines[run.job]
+        job = run.job
+        done, total = job.done, job.total
+        try:
+            with _limited_threads(run.job.threads):
+                while not machine.run(time.perf_counter() + BEAT):
+                    if machine.failed is not None or machine.halt:
+                        break
+                    job.done, job.total = done + machine.count, total + machine.grown
+                    run.publish_progress()
+        except BaseException:  # Ctrl-C in a task, say: the run ends here
+            self._handle(run, JobClosed(job, cancelled()))
+            raise
+        finally:
+            self._machines.pop(run.job, None)
+        failed = machine.failed
+        if machine.halt:
+            self._handle(run, JobClosed(run.job, cancelled()))
+            return
+        if failed is not None:
+            node, error = failed
+            self.failed(run.job, node, error, machine.trail(), "inprocess", machine.attempt)
+        values = {} if failed is not None else {n: machine.values[n] for n in unit.exports}
+        job.done, job.total = done + machine.grown, total + machine.grown  # the unit's own are counted by the core
+        self.report_failures(job, values, "inprocess")
+        run.note_spent("inprocess", machine.spent)
+        self._handle(run, UnitDone("inprocess", unit, values, failed=failed))
+
+    def _wait_for(self, run: Run, timeout: float | None) -> None:
+        while not run.done():
+            if run.job in self._units:
+                self._drive(run)
+            elif not run._over.wait(timeout):  # another thread is at it
+                raise TimeoutError(f"the run is not done after {timeout} s; it goes on (run.cancel() ends it)")
+
+    def _cancel(self, run: BaseRun) -> None:
+        machine = self._machines.get(run.job)
+        if machine is not None:
+            machine.cancelled = machine.halt = True
+        self._added.pop(run.job, None)
+        if machine is None or run.job in self._units:  # nobody is at it
+            self._units.pop(run.job, None)
+            self._machines.pop(run.job, None)
+            self._handle(run, JobClosed(run.job, cancelled()))
+
+    def _grow(self, run: GrowingRun, nodes: list[Node]) -> None:
+        self._added.setdefault(run.job, []).extend(nodes)  # planned together, so that they share what they need
+
+    def _forget(self, run: GrowingRun, node: Node) -> None:
+        self._handle(run, Released(run.job, node))
+
+    def _next_done(self, run: GrowingRun) -> Node:
+        while True:
+            node = run.take_done(0)
+            if node is not None:
+                return node
+            added = self._added.pop(run.job, None)
+            if added:
+                self._handle(run, NodesAdded(run.job, added))
+            if run.job in self._units:
+                self._drive(run)
+            else:
+                self._handle(run, Tick())
+
+
+def _limited_threads(threads: int | None) -> Any:
+    """BLAS and OpenMP with so many threads, as a context; XLA's number is fixed when JAX starts.
+
+    Raises:
+        ModuleNotFoundError: threadpoolctl is not installed.
+    """
+    if threads is None:
+        return contextlib.nullcontext()
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "threads_per_task= in-process needs threadpoolctl: pip install 'graphray[threads]'", name="threadpoolctl"
+        ) from None
+    return threadpool_limits(limits=threads)
+
+
+_numbers = itertools.count()  # of threads: a worker's name is its own, also with several pools
+
+
+class _Threads(InProcess):
+    """Units on several threads that share the driver's memory."""
+
+    def __init__(self, threads: int = 1) -> None:
+        super().__init__(threads)
+        self.workers = threads
+        self._pool: dict[threading.Thread, queue.SimpleQueue[Any]] = {}  # and each one's units
+        self._todo: dict[str, queue.SimpleQueue[Any]] = {}  # by the thread's name
+        self._busy: dict[str, Machine] = {}
+
+    # The engine proper: these undo what the single thread does its own way.
+    _begin = Executor._begin
+    _wait_for = Executor._wait_for
+    _cancel = Executor._cancel
+    _grow = Executor._grow
+    _forget = Executor._forget
+    _next_done = Executor._next_done
+    check_threads = Executor.check_threads
+    threads_per_task = None
+
+    def start(self) -> list[str]:
+        for _ in range(self.workers):
+            todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            name = f"graphray-thread-{next(_numbers)}"
+            thread = threading.Thread(target=self._work, args=(todo,), name=name, daemon=True)
+            thread.start()
+            self._pool[thread] = self._todo[thread.name] = todo
+        return list(self._todo)
+
+    def start_unit(self, unit: Unit) -> None:
+        self._todo[unit.worker].put(unit)
+
+    def recall_unit(self, unit: Unit, cancelled: bool) -> None:
+        machine = self._busy.get(unit.worker)
+        if machine is not None:
+            machine.cancelled |= cancelled
+            machine.halt = True
+            if not cancelled:
+                self.post(UnitRecalled(unit, machine.not_begun()))
+
+    def stop(self, wait: bool) -> None:
+        for machine in self._busy.values():
+            machine.cancelled = machine.halt = True
+        for todo in self._pool.values():
+            todo.put(None)
+        for thread in self._pool if wait else ():
+            thread.join()
+
+    def _work(self, todo: queue.SimpleQueue[Any]) -> None:
+        while (unit := todo.get()) is not None:
+            self.post(self._run_unit(unit))
+
+    def _run_unit(self, unit: Unit) -> UnitDone:
+        job = unit.job
+        machine = self._busy[unit.worker] = Machine(unit.worker, job.seed, job.collect)
+        machine.emit = lambda node, data: self.emitted(job, unit.worker, node.label, data)
+        machine.hungry = unit.hungry
+        machine.load(unit.nodes, unit.exports, unit.inputs)
+        if not job.over:
+            try:
+                machine.run_unit(unit.budget)
+            except BaseException as escaped:  # asyncio's CancelledError, say: this thread has others to serve
+                machine.failed = (unit.nodes[0] if machine.node is None else machine.node, escaped)
+        del self._busy[unit.worker]
+        failed = machine.failed
+        if failed is not None:
+            node, error = failed
+            self.failed(job, node, error, machine.trail(), unit.worker, machine.attempt)
+        left = machine.left()
+        values = machine.exported(unit.exports, left)
+        grown = machine.grown_and_done(unit.nodes, left)
+        return UnitDone(unit.worker, unit, values, left, machine.awaiting(), failed, machine.spent, grown)

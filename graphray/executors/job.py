@@ -1,0 +1,394 @@
+"""Job and Unit: what is left to do of one run, and the pieces that are handed out of it.
+
+A job keeps the books: which nodes wait for what, which values are known and still needed, what is ready. It decides
+nothing; that is the core's part.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from graphray.errors import Failure
+from graphray.graph.containers import freeze, rewrite
+from graphray.graph.node import Node, topological
+from graphray.graph.sources import QUOTE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from graphray.executors.protocol import UnitDone
+
+
+class Unit:
+    """Nodes for one worker, each after what it needs.
+
+    Attributes:
+        inputs: values, by node, that the unit needs from outside.
+        exports: nodes whose values are needed outside.
+        budget: seconds after which the worker begins nothing more.
+        hungry: somebody else is idle: wide expansions should come back.
+        shared: others could run part of it at the same time.
+    """
+
+    __slots__ = (
+        "budget",
+        "exports",
+        "hungry",
+        "id",
+        "inputs",
+        "job",
+        "nodes",
+        "recalled",
+        "shared",
+        "started",
+        "worker",
+    )
+
+    def __init__(self, id: int, job: Job, worker: str, nodes: list[Node], budget: float, hungry: bool) -> None:
+        self.id = id
+        self.job = job
+        self.worker = worker
+        self.nodes = nodes
+        self.budget = budget
+        self.hungry = hungry
+        self.inputs: dict[Node, Any] = {}
+        self.exports: list[Node] = []
+        self.recalled: set[Node] | None = None
+        self.shared = len(nodes) > 1
+        self.started = 0.0
+
+
+class Job:
+    """One run's nodes and how far they are.
+
+    Attributes:
+        roots: the nodes wanted from the beginning.
+        nodes: all they need, each after what it needs, where that is known.
+        values: values that are known and still needed, by node.
+        wanted: the nodes whose values are the result.
+        error: what ended it.
+        over: it takes no further part.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Node],
+        nodes: Sequence[Node] | None = None,
+        seed: int = 0,
+        collect: bool = False,
+        growing: bool = False,
+    ) -> None:
+        self.roots = roots
+        self.nodes = nodes
+        self.seed = seed
+        self.threads: int | None = None  # of BLAS and OpenMP, where an engine can set that per run
+        self.collect = collect
+        self.growing = growing
+        self.values: dict[Node, Any] = {}
+        self.wanted: set[Node] = set()
+        self.missing = 0  # wanted nodes without a value
+        # What a growing job has computed, for as long as the caller holds the node.
+        self.held: weakref.WeakKeyDictionary[Node, Any] = weakref.WeakKeyDictionary()
+        self.planned: set[Node] = set()  # nodes taken up and not done (kept for growing jobs only)
+        self.waiting: dict[Node, int] = {}  # how many values a node still waits for
+        self.consumers: dict[Node, list[Node]] = {}  # who waits for a node's value
+        self.uses: dict[Node, int] = {}  # how many nodes have still to use a known value
+        self.heights: dict[Node, int] = {}  # longest path to an output
+        self.ready: list[Node] = []  # last in, first out
+        self.awaiting: dict[Node, list[Node]] = {}  # by node: who has its value, too
+        self.completed: list[Node] = []  # wanted nodes of a growing job that are done, and not yet reported
+        self.ran: set[Node] = set()  # nodes that ran, and wait for the value of one they returned
+        self.total = 0
+        self.done = 0
+        self.failures = 0
+        self.error: BaseException | None = None
+        self.over = False
+
+    def add(self, roots: Sequence[Node], sequential: bool) -> None:
+        """Want the values of further nodes. In sequence, their order is all there is to know."""
+        fresh = [r for r in roots if r not in self.wanted]
+        self.wanted.update(fresh)
+        self.missing += len(fresh)
+        if not self.growing:
+            order: Sequence[Node] = self.nodes or topological(fresh)
+        else:
+            order = topological(fresh, _Known(self))
+            self.planned.update(order)
+        if sequential:
+            self.total += len(order)
+            self.ready += order
+            return
+        if self.growing:
+            for node in order:
+                self.values.update([(d, self.held[d]) for d in node._deps if d in self.held])
+        self.plan(order)
+
+    def plan(self, order: Sequence[Node]) -> None:
+        """Take up new nodes, each after what it needs."""
+        values, waiting, consumers, uses = self.values, self.waiting, self.consumers, self.uses
+        following = consumers.get
+        fresh: list[Node] = []
+        inline: list[Node] = []
+        self.total += len(order)
+        for node in order:
+            deps = node._deps
+            if deps:
+                missing = 0
+                for d in deps:
+                    if d in values:
+                        uses[d] = uses.get(d, 0) + 1
+                    else:
+                        missing += 1
+                        waiters = following(d)
+                        if waiters is None:
+                            consumers[d] = [node]
+                        else:
+                            waiters.append(node)
+                if missing:
+                    waiting[node] = missing
+                elif node._task.kind == "inline" or (self.collect and self._failed_need(node) is not None):
+                    inline.append(node)
+                else:
+                    fresh.append(node)
+            elif node._task.kind == "inline":
+                inline.append(node)
+            else:
+                fresh.append(node)
+        if len(fresh) > 1 and consumers:
+            heights = self.heights
+            for node in reversed(order):
+                height = heights.get(node, 0) + 1
+                for d in node._deps:
+                    if heights.get(d, 0) < height:
+                        heights[d] = height
+        self.push(fresh)
+        for node in inline:
+            self._finish([node], {node: self._settle(node)}, values)
+
+    def push(self, fresh: list[Node]) -> None:
+        """Nodes became ready: they go first, in their order, those with the longest way to go ahead of others."""
+        fresh.reverse()
+        if len(fresh) > 1 and self.heights:
+            get = self.heights.get
+            fresh.sort(key=lambda n: get(n, 0))
+        self.ready += fresh
+
+    def finish_unit(self, unit: Unit, values: dict[Node, Any]) -> None:
+        """All of a unit is done: only what it exports concerns others."""
+        consumers = self.consumers
+        exports = unit.exports
+        self.done += len(unit.nodes) - len(exports)
+        self._finish(exports, values, {})
+        if exports is not unit.nodes:
+            for node in unit.nodes:
+                consumers.pop(node, None)
+            if self.growing:
+                self.planned.difference_update(unit.nodes)
+        if unit.inputs:
+            for node in unit.nodes:
+                self._release(node._deps, unit.inputs)
+
+    def _finish(self, nodes: Iterable[Node], values: dict[Node, Any], inputs: dict[Node, Any]) -> None:
+        """Nodes are done. `values` is what others may need of them, `inputs` the known values that they have used."""
+        known, waiting, consumers, uses = self.values, self.waiting, self.consumers, self.uses
+        known.update(values)
+        if not (consumers or self.awaiting or self.growing or self.collect):
+            # Nobody waits for any of these: they are all wanted.
+            done = list(nodes)
+            self.done += len(done)
+            self.missing -= len(done)
+            if inputs:
+                for node in done:
+                    self._release(node._deps, inputs)
+            return
+        fresh: list[Node] = []
+        wanted, awaiting, ran, collect = self.wanted, self.awaiting, self.ran, self.collect
+        work = list(nodes)
+        inline: list[Node] = []
+        here: set[Node] = set()  # nodes that the core itself settles
+        for node in work:  # grows while it is gone through
+            self.done += 1
+            following = consumers.pop(node, None)
+            outside = 0
+            if following:
+                for c in following:
+                    left = waiting.get(c)
+                    if left is None:
+                        continue  # in the same unit
+                    outside += 1
+                    if left > 1:
+                        waiting[c] = left - 1
+                    else:
+                        del waiting[c]
+                        if c._task.kind == "inline" or (collect and self._failed_need(c) is not None):
+                            inline.append(c)
+                        else:
+                            fresh.append(c)
+            if outside:
+                uses[node] = uses.get(node, 0) + outside
+            if node in ran:
+                ran.discard(node)
+            elif node in here:
+                self._release(node._deps, known)
+            elif inputs and node._deps:
+                self._release(node._deps, inputs)
+            while inline:
+                c = inline.pop()
+                known[c] = self._settle(c)
+                here.add(c)
+                work.append(c)
+            if awaiting and node in awaiting:
+                value = known[node]
+                for target in awaiting.pop(node):
+                    known[target] = value if type(value) is not Failure else Failure(value.error, target)
+                    work.append(target)
+            if node in wanted:
+                self._wanted_done(node)
+            elif node in known and node not in uses:
+                del known[node]
+        if self.growing:
+            self.planned.difference_update(work)
+        if fresh:
+            self.push(fresh)
+
+    def _failed_need(self, node: Node) -> Failure | None:
+        """The failure that a node is skipped for: the first among its needs, in their order, not that of time."""
+        for d in node._deps:
+            value = self.values[d]
+            if type(value) is Failure:
+                return value
+        return None
+
+    def _settle(self, node: Node) -> Any:
+        """The value of a node that no worker is asked for: it is skipped, or one of graphray's own."""
+        if not self.collect:
+            return _inline(node, self.values)
+        failure = self._failed_need(node)
+        if failure is not None:
+            return failure.skipping(node)
+        try:
+            return _inline(node, self.values)
+        except Exception as error:  # an input without a value, say
+            return Failure(error, node)
+
+    def _release(self, deps: Iterable[Node], inputs: dict[Node, Any]) -> None:
+        """A node has used those of its `deps` that are `inputs`."""
+        uses = self.uses
+        for d in deps:
+            if d not in inputs:
+                continue
+            left = uses[d] - 1
+            if left:
+                uses[d] = left
+            else:
+                del uses[d]
+                if d not in self.wanted:
+                    self.values.pop(d, None)
+
+    def _wanted_done(self, node: Node) -> None:
+        self.missing -= 1
+        if type(self.values.get(node)) is Failure:
+            self.failures += 1
+        if self.growing:
+            self.held[node] = self.values[node]
+            self.wanted.discard(node)
+            if not self.uses.get(node):
+                del self.values[node]
+            self.completed.append(node)
+
+    def find_exports(self, unit: Unit) -> None:
+        """Say which values of a unit are needed outside: by nodes that are not in it, or as results."""
+        consumers, wanted, awaiting = self.consumers, self.wanted, self.awaiting
+        if not consumers or self.growing:
+            # All of them are wanted; or may be, by nodes that are added while the unit runs.
+            unit.exports = unit.nodes
+            return
+        inside = set(unit.nodes)
+        unit.exports = [
+            n
+            for n in unit.nodes
+            if not inside.issuperset(consumers.get(n, ())) or n in wanted or (awaiting and n in awaiting)
+        ]
+
+    def give_inputs(self, unit: Unit, values: Mapping[Node, Any]) -> None:
+        """Put those of `values` into a unit that it needs from outside."""
+        inputs = unit.inputs
+        if not values:
+            return
+        for node in unit.nodes:
+            for d in node._deps:
+                if d in values:
+                    inputs[d] = values[d]
+
+    def finish_sequence(self, unit: Unit, values: dict[Node, Any]) -> None:
+        """Everything that was wanted is done, by the one worker there is."""
+        self.values = values
+        self.done += len(unit.nodes)
+        self.planned.difference_update(unit.nodes)
+        for node in unit.exports:
+            self._wanted_done(node)
+
+    def take_back(self, unit: Unit, event: UnitDone) -> None:
+        """A unit with nodes that it did not come to, or whose tasks returned nodes."""
+        inside = set(unit.nodes)
+        recalled = unit.recalled or ()
+        not_done = set(event.left).union(recalled)
+        uses = self.uses
+        self.values.update(event.values)
+        for d in event.values:  # none is dropped before all that need it have said so
+            uses[d] = uses.get(d, 0) + 1
+        for target, inner in event.awaiting:
+            not_done.add(target)
+            self.ran.add(target)
+            self.awaiting.setdefault(inner, []).append(target)
+            if target in inside:
+                self._release(target._deps, unit.inputs)
+            else:
+                self.total += 1
+        back = [n for n in event.left if n in inside and n not in recalled]
+        for node in back:
+            for d in node._deps:
+                if d in event.values:
+                    uses[d] += 1
+        self._finish([n for n in unit.nodes if n not in not_done], {}, unit.inputs)
+        self.wait_again(back)
+        new = [n for n in event.left if n not in inside]
+        if new:
+            self.plan(new)
+        self._release(event.values, event.values)
+
+    def wait_again(self, nodes: Iterable[Node]) -> None:
+        """Nodes that were handed out were not begun: they wait for what is missing, or are ready."""
+        ready, skipped = [], []
+        for node in nodes:
+            missing = sum([d not in self.values for d in node._deps])
+            if missing:
+                self.waiting[node] = missing
+            elif self.collect and self._failed_need(node) is not None:
+                skipped.append(node)
+            else:
+                ready.append(node)
+        self.push(ready)
+        for node in skipped:
+            self._finish([node], {node: self._settle(node)}, self.values)
+
+
+class _Known:
+    """The nodes a growing job has taken up or computed, as a container for `topological`."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self.job.planned or node in self.job.held
+
+
+def _inline(node: Node, values: dict[Node, Any]) -> Any:
+    """The value of one of graphray's own nodes that the driver works out itself."""
+    if node._task is QUOTE:
+        return node._args[0]
+    if not node._deps:
+        return node._task.fn(*freeze(node._args))
+    return rewrite(node._args, lambda x: values[x] if type(x) is Node else x)[0]

@@ -1,0 +1,549 @@
+"""Loky: runs graphs on a pool of processes on this machine.
+
+    user's threads ── events ──▶ dispatching thread ══ unit ══▶ worker's main thread       (data: a pipe each)
+                   ◀─ handles ──  (core, selector)  ◀═ result ══
+                                                    ── recall ─▶ worker's listening thread  (control: a pipe each)
+
+The processes are loky's, which start without `fork` and without running the main module again. Each has pipes of its
+own, so that one can be addressed, recalled, killed and replaced without the others noticing. A worker ends when its
+pipes do: also when the driver was killed.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import queue
+import selectors
+import signal
+import sys
+import tempfile
+import time
+import weakref
+
+from loky.backend import get_context
+
+from graphray.errors import Failure, WorkerDied
+from graphray.executors.base import Executor
+from graphray.executors.core import Core, Event, Job, JobClosed, UnitDone, UnitRecalled, WorkerJoined, WorkerLost
+from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
+from graphray.executors.worker import SAFE_PATH, main
+from graphray.graph.containers import ATOMS, freeze
+from graphray.graph.flat import number_tasks, pack, unpack
+from graphray.graph.node import CONSTANT, Node
+from graphray.graph.sources import VALUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from graphray.executors.core import Unit
+    from graphray.graph.task import Task
+
+AHEAD_BYTES = 16_384  # a message that fits into a pipe whose reader is busy
+PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
+STARTS = 3  # times in a row that a worker may die before it says hello
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NPROC",  # XLA on CPU
+)
+
+
+class _Process:
+    """A worker process, as the driver sees it."""
+
+    def __init__(self, name: str, process: Any, data: Channel, control: Channel, marker: memoryview) -> None:
+        self.name = name
+        self.process = process
+        self.data = data
+        self.control = control
+        self.marker = marker
+        self.ready = False
+        self.path: list[str] | None = None
+        self.known: set[int] = set()  # numbers of tasks it has
+        self.tasks: dict[int, Task] = {}  # tasks it made itself, by its numbers
+        self.forget: list[int] = []
+        self.tables: dict[int, list[Node]] = {}  # the nodes of its units by number
+        self.sent: collections.deque[_Letter] = collections.deque()  # units not answered
+        self.outbox: _Letter | None = None  # the next unit, not sent yet
+
+    def drop_outbox(self) -> None:
+        """The unit in the outbox is not to be sent: the tasks that were to come with it are not there."""
+        if self.outbox is not None:
+            self.known.difference_update(self.outbox.tasks)
+            self.outbox = None
+
+    def close(self) -> None:
+        self.data.close()
+        self.control.close()
+        self.marker.release()
+
+
+class _Letter:
+    """An encoded unit."""
+
+    def __init__(self, unit: int, frames: list[Any], tasks: list[int]) -> None:
+        self.unit = unit
+        self.frames = frames
+        self.tasks = tasks  # numbers of those whose bodies travel with it
+
+
+class Loky(Executor):
+    """Runs graphs on a pool of worker processes on this machine.
+
+    Args:
+        workers: how many; one per core by default.
+        threads_per_task: threads of BLAS, OpenMP and XLA in each worker, 1 by default.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+
+    name = "loky"
+
+    def __init__(self, workers: int | None = None, *, threads_per_task: int | None = None) -> None:
+        super().__init__()
+        self._core = Core(ahead=True)
+        for option, number in (("workers", workers), ("threads_per_task", threads_per_task)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"{option}= is a number, 1 or more, not {number!r}")
+        self.workers = workers or cores()
+        self.threads_per_task = threads_per_task or 1
+        self._threads_given = threads_per_task is not None  # else the user's own variables stand
+        self._context = get_context("loky")
+        self._selector = selectors.DefaultSelector()
+        self._wake_in = self._wake_out = -1  # a pipe, once started
+        self._processes: dict[str, _Process] = {}
+        self._numbered = 0
+        self._false_starts = 0
+        self._names = Names()
+        self._bodies: weakref.WeakKeyDictionary[Task, bytes] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakValueDictionary[int, Task] = weakref.WeakValueDictionary()
+        self._units: dict[int, Unit] = {}
+        self._events: collections.deque[Event] = collections.deque()
+
+    # ---- processes
+
+    def start(self) -> list[str]:
+        """Start the processes; each says when it is ready."""
+        self._wake_in, self._wake_out = os.pipe()
+        os.set_blocking(self._wake_in, False)
+        os.set_blocking(self._wake_out, False)
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        for _ in range(self.workers):
+            self._spawn()
+        return []
+
+    def _spawn(self) -> None:
+        self._numbered += 1
+        name = f"loky-{self._numbered}"
+        data, data_there = self._context.Pipe(duplex=True)
+        control_there, control = self._context.Pipe(duplex=False)
+        import mmap
+
+        with tempfile.TemporaryFile() as file:
+            file.truncate(4096)
+            marker = memoryview(mmap.mmap(file.fileno(), 4096)).cast("q")
+            arguments = (name, data_there, control_there, _Descriptor(file.fileno()), SAFE_PATH in os.environ)
+            process = self._context.Process(target=_enter, args=arguments, name=name, env=self._environment())
+            process.daemon = True
+            with _interrupts_held():
+                process.start()
+        data_there.close()
+        control_there.close()
+        self._processes[name] = _Process(name, process, Channel(data), Channel(control), marker)
+        self._selector.register(data, selectors.EVENT_READ, name)
+
+    def _environment(self) -> dict[str, str]:
+        """What differs in a worker's environment.
+
+        Its threads; and a module beside the user may not be taken for one of Python's own while it starts.
+        """
+        given = self._threads_given
+        threads = {v: str(self.threads_per_task) for v in _THREAD_VARIABLES if given or v not in os.environ}
+        return {**threads, SAFE_PATH: "1"}
+
+    def stop(self, wait: bool) -> None:
+        """End the processes: idle ones by closing their pipes, busy ones (or all, not to wait) by SIGKILL."""
+        for p in self._processes.values():
+            if not wait or p.name in self._core.units:
+                _kill(p)
+            else:
+                p.control.close()
+                p.data.close()
+        deadline = time.monotonic() + PATIENCE
+        for p in self._processes.values():
+            p.process.join(max(0.0, deadline - time.monotonic()))
+            if p.process.exitcode is None:
+                _kill(p)
+                p.process.join()
+            p.close()
+        self._processes.clear()
+        self._selector.close()
+        wake_in, wake_out = self._wake_in, self._wake_out
+        self._wake_in = self._wake_out = -1  # a late call must not write into what gets these numbers next
+        if wake_in >= 0:
+            os.close(wake_in)
+            os.close(wake_out)
+
+    def abandon(self, job: Job) -> None:
+        """Kill the workers that still run tasks of an interrupted run."""
+        for worker, unit in list(self._core.units.items()):
+            if unit.job is job and worker in self._processes:
+                _kill(self._processes[worker])
+
+    # ---- units out
+
+    def start_unit(self, unit: Unit) -> None:
+        """Send a unit to its worker."""
+        p = self._processes[unit.worker]
+        self._units[unit.id] = unit
+        if p.path != sys.path:  # before the unit: what is in it may be found there only
+            p.path = list(sys.path)
+            with contextlib.suppress(OSError):
+                p.data.send(("path", p.path))
+        p.drop_outbox()  # what was in it has been recalled
+        try:
+            letter = self._encode(p, unit)
+        except Exception as error:
+            self._refuse(unit, error)
+            return
+        # A busy worker does not read. One small message waits in its pipe; more would stop us until it reads again, and
+        # it might be waiting for us to read what it writes.
+        if len(p.sent) > 1 or (p.sent and sum([_size(f) for f in letter.frames]) > AHEAD_BYTES):
+            p.outbox = letter
+        else:
+            self._send(p, letter)
+
+    def _send(self, p: _Process, letter: _Letter) -> None:
+        p.sent.append(letter)
+        frames, letter.frames = letter.frames, []
+        with contextlib.suppress(OSError):  # it is gone: the selector will say so
+            p.data.send_frames(frames)
+
+    def _encode(self, p: _Process, unit: Unit) -> _Letter:
+        nodes = unit.nodes
+        outside = list(unit.inputs)
+        table = outside + nodes
+        tasks, numbers = number_tasks(nodes)
+        columns, index = pack(nodes, outside)
+        used = [self._names.number(t) for t in tasks]
+        new = []
+        for i, task in zip(used, tasks, strict=True):
+            if i not in p.known:
+                new.append((i, self._body(task)))
+                if i not in self._known:
+                    self._known[i] = task
+                    weakref.finalize(task, _forget, weakref.ref(self), i).atexit = False
+        digests = self._digests(unit, outside)
+        exports = None if unit.exports is nodes else [index[n] for n in unit.exports]
+        forget, p.forget = p.forget, []
+        frames = dumps(
+            (
+                unit.id,
+                unit.job.seed,
+                unit.job.collect,
+                unit.hungry,
+                unit.budget,
+                new,
+                forget,
+                used,
+                numbers if len(used) > 1 else None,
+                columns,
+                [Failed() if type(v) is Failure else v for v in unit.inputs.values()],
+                digests,
+                exports,
+            )
+        )
+        with_it = [i for i, _ in new]
+        p.known.update(with_it)
+        p.tables[unit.id] = table
+        return _Letter(unit.id, frames, with_it)
+
+    def _body(self, task: Task) -> bytes:
+        body = self._bodies.get(task)
+        if body is None:
+            body = self._bodies[task] = dumps_whole(task)
+        return body
+
+    def _digests(self, unit: Unit, outside: list[Node]) -> list[bytes | str]:
+        """Digests of what comes from outside, where a node of the unit derives a seed from them."""
+        if not outside or not any([n._task.seed or n._task.kind == "macro" for n in unit.nodes]):
+            return []
+        from graphray.graph.digest import tell, wanted
+
+        return tell(outside) if any(map(wanted, unit.nodes)) else []
+
+    def _refuse(self, unit: Unit, error: Exception) -> None:
+        """A unit that cannot be pickled: the first node that cannot, fails."""
+        for node in unit.nodes:
+            try:
+                self._body(node._task)
+                dumps((_plain(node), [unit.inputs[d] for d in node._deps if d in unit.inputs]))
+            except Exception as reason:
+                problem = TypeError(
+                    f"an argument or the function of {node.label} cannot be sent to a worker "
+                    f"(it cannot be pickled): {reason}"
+                )
+                self.failed(unit.job, node, problem, (), unit.worker, 1)
+                self._units.pop(unit.id)
+                self.post(UnitDone(unit.worker, unit, {}, failed=(node, problem)))
+                return
+        self._units.pop(unit.id)
+        self.post(UnitDone(unit.worker, unit, {}, failed=(unit.nodes[0], error)))
+
+    def recall_unit(self, unit: Unit, cancelled: bool) -> None:
+        """Ask for what a worker has not begun."""
+        p = self._processes.get(unit.worker)
+        if p is not None:
+            with contextlib.suppress(OSError):
+                p.control.send((unit.id, cancelled))
+
+    # ---- news in
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # it is awake, or closed
+            os.write(self._wake_out, b"x")
+
+    def next_events(self, timeout: float | None) -> list[Any]:
+        """What the workers say, and what other threads post."""
+        events: list[Any] = self._drain()
+        if events:
+            timeout = 0
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_in, 4096)
+                events += self._drain()
+            else:
+                event = self._receive(self._processes[key.data])
+                if event is not None:
+                    events.append(event)
+        return events + self._drain()
+
+    def _drain(self) -> list[Any]:
+        events = []
+        try:
+            while True:
+                events.append(self._news.get_nowait())
+        except queue.Empty:
+            return events
+
+    def _receive(self, p: _Process) -> Event | None:
+        try:
+            frames = p.data.receive_frames()
+        except (EOFError, OSError):
+            return self._lost(p)
+        try:
+            message = loads(frames)
+        except Exception as error:  # a value whose class is not here, say
+            message = ("broken", None, pack_error(error))
+        kind = message[0]
+        if kind == "hello":
+            p.ready = True
+            self._false_starts = 0
+            return WorkerJoined(p.name)
+        if kind in ("done", "broken", "void"):
+            letter = p.sent.popleft()  # answers come in the order of the units
+            unit = self._units.get(letter.unit)
+            if kind == "broken":
+                p.known.difference_update(letter.tasks)  # it may have failed before it had read them
+            if p.outbox is not None:
+                following, p.outbox = p.outbox, None
+                self._send(p, following)
+        else:
+            unit = self._units.get(message[1])
+        if unit is None or kind == "void":
+            return None
+        if kind == "emit":
+            try:
+                data = loads(message[3])
+            except Exception as error:
+                data = {"unreadable": repr(error)}
+            self.emitted(unit.job, p.name, message[2], data)
+            return None
+        if kind == "recalled":
+            if message[2] is None:
+                if p.outbox is not None and p.outbox.unit == unit.id:
+                    p.drop_outbox()
+                del self._units[unit.id], p.tables[unit.id]
+                return UnitRecalled(unit, unit.nodes)
+            return UnitRecalled(unit, [p.tables[unit.id][i] for i in message[2]])
+        del self._units[unit.id]
+        table = p.tables.pop(unit.id)
+        if kind == "broken":
+            broken = unpack_error(message[2])
+            broken.add_note(f"graphray: the worker {p.name} could not run {unit.nodes[0].label} and what follows it")
+            return UnitDone(p.name, unit, {}, failed=(unit.nodes[0], broken))
+        return self._done(p, unit, table, *message[2:])
+
+    def _done(
+        self,
+        p: _Process,
+        unit: Unit,
+        table: list[Node],
+        body: Any,
+        rest: Any,
+        failed: Any,
+        spent: Any,
+        failures: Any,
+        grown: int,
+    ) -> UnitDone:
+        tallies = {}
+        for number, _name, calls, seconds in spent:
+            task = self._known.get(number) if number > 0 else p.tasks.get(number)
+            if task is not None:
+                tallies[task] = (calls, seconds)
+        if failed is not None:
+            position, _, packed, trail, attempt = failed
+            error = unpack_error(packed)
+            node = unit.nodes[position] if position is not None else unit.nodes[0]
+            self.failed(unit.job, node, error, trail, p.name, attempt)
+            return UnitDone(p.name, unit, {}, failed=(node, error), spent=tallies)
+        if rest is None:
+            values = dict(zip(unit.exports, [v if type(v) in ATOMS else freeze(v) for v in body], strict=True))
+            return UnitDone(p.name, unit, values, spent=tallies, grown=grown)
+        count, digests, bodies, numbers, columns, left, awaiting = rest
+        stand_ins = [Node(VALUE, (), None, (), CONSTANT) for _ in range(count)]
+        table += stand_ins
+        if digests:
+            from graphray.graph.digest import pin
+
+            for node, digest in zip(stand_ins, digests, strict=True):
+                pin(node, digest)
+        import pickle
+
+        for number, task_body in bodies:
+            task = p.tasks[number] = pickle.loads(task_body)
+        if numbers:
+            unpack([self._known[i] if i > 0 else p.tasks[i] for i in numbers], columns, table)
+        values = {table[i]: v if type(v) in ATOMS else freeze(v) for i, v in body.items()}
+        for i, packed, cause, _label in failures:
+            node = table[i]
+            origin = table[cause] if cause is not None else None
+            elsewhere = unit.inputs.get(origin) if origin is not None else None
+            if type(elsewhere) is Failure:
+                values[node] = elsewhere.skipping(node)
+            else:
+                values[node] = Failure(unpack_error(packed), node, origin)
+        waits = [(table[t], table[r]) for t, r in awaiting]
+        return UnitDone(p.name, unit, values, [table[i] for i in left], waits, None, tallies, grown)
+
+    def _lost(self, p: _Process) -> Event | None:
+        """A worker's pipe has ended: it is dead, or as good as that. Another takes its place."""
+        self._selector.unregister(p.data.fileno())
+        del self._processes[p.name]
+        p.process.join(PATIENCE)
+        if p.process.exitcode is None:
+            _kill(p)
+            p.process.join()
+        code = p.process.exitcode
+        unit = self._core.units.get(p.name)
+        for held in (unit, self._core.queued.get(p.name)):
+            if held is not None:
+                self._units.pop(held.id, None)
+        running = _position(p, unit) if unit is not None else None
+        p.close()
+        if not p.ready:
+            self._false_starts += 1
+            if self._false_starts >= STARTS:
+                self._give_up(code)
+                return None
+        self._spawn()
+        name = signal.Signals(-code).name if code is not None and code < 0 else None
+        return WorkerLost(p.name, code, name, running)
+
+    def _give_up(self, code: int | None) -> None:
+        error = WorkerDied(
+            f"worker processes end before they are ready (exit code {code}, {STARTS} times in a row); "
+            "what they printed on stderr says why",
+            exitcode=code,
+        )
+        for job in list(self._runs):
+            self.post(JobClosed(job, error))
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C goes to every process of a terminal: one just started must not meet it before it has said how it takes it.
+
+    The mask is inherited; the worker lifts it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # starting it would lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _forget(executor: weakref.ref[Loky], number: int) -> None:
+    """A task is gone: its workers need not keep it either."""
+    loky = executor()
+    for p in list(loky._processes.values()) if loky is not None else ():
+        if number in p.known:
+            p.known.discard(number)
+            p.forget.append(number)
+
+
+class _Descriptor:
+    """A file descriptor that travels to the process being started."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> Any:
+        from multiprocessing.reduction import DupFd
+
+        return _identity, (DupFd(self.fd),)
+
+
+def _size(frame: Any) -> int:
+    return len(frame) if isinstance(frame, bytes) else int(frame.nbytes)
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+def _enter(name: str, data: Any, control: Any, marker: Any, safe_path: bool) -> None:
+    main(name, data, control, marker, safe_path)
+
+
+def _kill(p: _Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(p.process.pid, signal.SIGKILL)
+
+
+def _plain(node: Node) -> Any:
+    """The arguments of a node without the nodes in them."""
+    from graphray.graph.containers import rewrite
+
+    return rewrite((node._args, node._kwargs), lambda x: None if type(x) is Node else x)
+
+
+def _position(p: _Process, unit: Unit) -> Node | None:
+    """The node that a worker was at when it died."""
+    begun, outer, apart = p.marker[0], p.marker[1], p.marker[2]
+    position = outer - 1 if outer else begun - apart
+    return unit.nodes[position] if 0 <= position < len(unit.nodes) else None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1

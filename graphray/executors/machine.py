@@ -1,0 +1,487 @@
+"""Machine: runs nodes one after another in the thread that calls it.
+
+Every engine runs its nodes here: in-process the whole graph at once, a worker process one unit at a time. The machine
+knows nothing of processes or other workers. It stops where it is told to (a deadline, `halt`, a failure), and then says
+what is done and what is left.
+
+A node whose task returned another node waits in a *frame* for that one's value. Frames are a list, not Python's stack,
+so the depth of such chains is bounded by memory only; a frame that has nothing left to do but hand on its result is
+replaced by the next one, so that a loop written this way runs in constant memory.
+"""
+
+from __future__ import annotations
+
+import time
+from operator import length_hint
+
+from graphray.errors import Failure
+from graphray.executors.context import current
+from graphray.graph.containers import ATOMS, read_only, rewrite
+from graphray.graph.dataflow import Graph
+from graphray.graph.fan import as_node
+from graphray.graph.node import CONSTANT, FLAT, Node
+from graphray.graph.sources import QUOTE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, MutableMapping
+    from typing import Any
+
+    from graphray.graph.task import Task
+
+FOREVER = float("inf")
+_LATER = object()  # in place of a value: it will be that of a node that the task returned
+WORTH_SHARING = 2e-3  # seconds of work for which a trip to another worker pays
+
+
+class Machine:
+    """Values of nodes, and the loop that makes them.
+
+    Attributes:
+        values: known values by node; given ones and those made here.
+        uses: how many uses each node's value still has; it is dropped with the last one. A value that is to stay has
+            one more.
+        halt: set (also by another thread) to begin no further node.
+        failed: the node and exception that ended the last `run`, if one did.
+        spent: per task, how many calls were made and how many seconds they took.
+        log: if a list, `(node, start, stop)` is appended for each call.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        seed: int = 0,
+        collect: bool = False,
+        emit: Callable[[Node, dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.worker = worker
+        self.seed = seed
+        self.collect = collect
+        self.emit = emit
+        self.values: dict[Node, Any] = {}
+        self.uses: dict[Node, int] = {}
+        self.halt = False
+        self.cancelled = False
+        self.hungry = False  # somebody would take work: hand a wide expansion back rather than run it alone
+        self.means: MutableMapping[Task, float] = {}  # what one call of each task is known to take, in seconds
+        self.failed: tuple[Node, BaseException] | None = None
+        self.failures = 0
+        self.spent: dict[Task, list[float]] = {}
+        self.log: list[tuple[Node, float, float]] | None = None
+        self.count = 0
+        self.grown = 0  # nodes that tasks returned
+        self.given: dict[Node, Any] = {}
+        self.node: Node | None = None
+        self.table: list[Node] = []  # what numbers in messages about these nodes mean
+        self.attempt = 1
+        # Frames from the outermost: what is still to run, who waits for the result, which node gives it,
+        # and all the nodes it began with.
+        self._frames: list[tuple[Iterator[Node], Node | None, Node | None, list[Node]]] = []
+        self._found: list[Any] = []
+        self._dynamic = False
+        self._left: Node | None = None
+        # Where the run is, in memory that outlives the process: nodes begun; the outermost node (from 1) whose returned
+        # nodes are running, or 0; how many of those begun were such returned nodes.
+        self.marker: Any = None
+        self._length = 0
+        self._wanted: Iterable[Node] = ()
+        self._known: set[Node] = set()  # nodes planned and not done; kept once a task has returned a node
+        self._waiting: set[Node] = set()  # nodes that returned one, and wait for its value
+
+    # ---- setting up
+
+    def load(self, order: Iterable[Node], wanted: Iterable[Node], given: dict[Node, Any]) -> None:
+        """Give the nodes to run, each after what it needs, those whose values are to stay, and values from outside."""
+        order = list(order)
+        self._length = len(order)
+        self.given = given
+        self.values.update(given)
+        self.uses.update(dict.fromkeys(given, 1))  # they stay: they are not ours
+        if self.collect:
+            self.failures = sum([type(v) is Failure for v in given.values()])
+        self._count_uses(order)
+        self._wanted = wanted
+        if self.uses:  # else nothing is dropped, unless a task returns nodes: see _expand
+            self._keep_wanted()
+        self._frames.append((iter(order), None, None, order))
+
+    def _keep_wanted(self) -> None:
+        uses = self.uses
+        for node in self._wanted:
+            uses[node] = uses.get(node, 0) + 1
+        self._wanted = ()
+
+    def _count_uses(self, order: Iterable[Node]) -> None:
+        uses = self.uses
+        for node in order:
+            for d in node._deps:
+                uses[d] = uses.get(d, 0) + 1
+
+    # ---- running
+
+    def run(self, deadline: float = FOREVER) -> bool:
+        """Run until all is done (True), or until the deadline (of `time.perf_counter`), `halt`, or a failure (False).
+
+        Begins at least one node. Nodes begun are finished.
+        """
+        token = current.set(self)
+        self.node = None
+        try:
+            return self._run(deadline)
+        finally:
+            current.reset(token)
+
+    def _run(self, deadline: float) -> bool:
+        # One pass per node: everything here is paid for each of a million nodes.
+        values, uses, spent, frames, log = self.values, self.uses, self.spent, self._frames, self.log
+        get, clock, marker = values.get, time.perf_counter, self.marker
+        atoms, known = ATOMS, self._known
+        node: Any = None
+        tally: Any = None
+        last_task: Any = None
+        count = first = self.count
+        now = clock()
+        try:
+            while frames:
+                todo, target, result, _ = frames[-1]
+                if self._left is not None:
+                    todo = self._push_back()
+                for node in todo:
+                    if (now >= deadline and count > first) or self.halt:
+                        self._left = node
+                        return False
+                    if self._dynamic and node not in known:  # run already, as part of what a task returned
+                        if marker is not None and len(frames) == 1:
+                            marker[2] -= 1
+                        continue
+                    task = node._task
+                    deps = node._deps
+                    if self.failures and deps and self._skip(node):
+                        known.discard(node)
+                        count += 1
+                        continue
+                    self.node = node
+                    if marker is not None:
+                        marker[0] = count
+                    form = node._form
+                    args = node._args
+                    fn = task.direct
+                    try:
+                        if fn is not None:
+                            if form == CONSTANT:
+                                pass
+                            elif form == FLAT:
+                                args = map(get, args, args)
+                            else:
+                                args = rewrite(args, self._argument)
+                            kwargs = node._kwargs
+                            if kwargs is None:
+                                value = fn(*args)
+                            else:
+                                value = fn(*args, **(rewrite(kwargs, self._argument) if form > FLAT else kwargs))
+                        elif task is QUOTE:
+                            values[node] = args[0]
+                            known.discard(node)
+                            count += 1
+                            continue
+                        elif task.kind == "macro":
+                            value = task.fn(node, values.__getitem__)
+                        else:
+                            value = self._call(node)
+                        if type(value) not in atoms:
+                            value = rewrite(value, self._result)
+                            if self._found:
+                                value = self._expand(node, value)
+                                if value is _LATER:
+                                    then, now = now, clock()
+                                    self._tally(task, now - then)
+                                    last_task = None
+                                    break
+                    except (Exception, SystemExit) as error:
+                        if not self._fail(node, error if isinstance(error, Exception) else _exit_as_error(error)):
+                            return False
+                        value = get(node)
+                    values[node] = value
+                    if known:
+                        known.discard(node)
+                    for d in deps:
+                        n = uses[d] - 1
+                        if n:
+                            uses[d] = n
+                        else:
+                            del uses[d]
+                            values.pop(d, None)
+                    count += 1
+                    then = now
+                    now = clock()
+                    if task is not last_task:
+                        last_task = task
+                        tally = spent.get(task)
+                        if tally is None:
+                            tally = spent[task] = [0, 0.0]
+                    tally[0] += 1
+                    tally[1] += now - then
+                    if log is not None:
+                        log.append((node, then, now))
+                else:
+                    frames.pop()
+                    if target is not None:
+                        known.discard(target)
+                        self._waiting.discard(target)
+                        self._hand_on(target, result)
+                        count += 1
+                        if marker is not None and len(frames) == 1:
+                            marker[1] = 0
+                            marker[2] = count - (self._length - length_hint(frames[0][0]))
+                    continue
+                if now >= deadline or self.halt or (self.hungry and self._wide()):
+                    return False
+            return True
+        finally:
+            self.count = count
+
+    def _tally(self, task: Task, seconds: float) -> None:
+        tally = self.spent.setdefault(task, [0, 0.0])
+        tally[0] += 1
+        tally[1] += seconds
+
+    def _argument(self, x: Any) -> Any:
+        return self.values[x] if type(x) is Node else read_only(x)
+
+    def _result(self, x: Any) -> Any:
+        if type(x) is Node or type(x) is Graph:
+            self._found.append(x)
+            return x
+        return read_only(x)
+
+    def _call(self, node: Node) -> Any:
+        """A call that needs looking after: a seed, several outputs, jit, retries."""
+        task = node._task
+        args = rewrite(node._args, self._argument)
+        kwargs = dict(rewrite(node._kwargs, self._argument)) if node._kwargs else {}
+        if task.seed:
+            kwargs["seed"] = self._seed_of(node)
+        retries = task.options["retries"]
+        self.attempt = 1
+        while True:
+            try:
+                value = task.callable(*args, **kwargs)
+                break
+            except Exception:
+                if self.attempt > retries or self.halt:
+                    raise
+                self.attempt += 1
+        self.attempt = 1
+        if task.outputs is not None and type(value) is not Node:
+            got = f"{len(value)} of them" if isinstance(value, (tuple, list)) else type(value).__name__
+            if got != f"{task.outputs} of them" and type(value) is not Graph:
+                raise TypeError(f"{task.name} is declared with outputs={task.outputs}, and returned {got}")
+        return value
+
+    def _seed_of(self, node: Node) -> int:
+        from graphray.graph.digest import derive_seed, digest_all, remembered
+
+        if not hasattr(node, "_digest"):
+            digest_all([node, *[n for n in self._frames[-1][3] if n._task.seed]], again=False)
+        return derive_seed(remembered(node), self.seed, getattr(node, "_index", None))
+
+    # ---- nodes that return nodes
+
+    def _expand(self, node: Node, value: Any) -> Any:
+        """`node` returned nodes: plan them and wait in a frame for their result; `_LATER` says so."""
+        self._found.clear()
+        inner = as_node(rewrite(value, _graphs_as_structures))
+        if inner in self.values:
+            known = self.values[inner]
+            return known.skipping(node) if type(known) is Failure else known
+        order = self._plan(inner, node)
+        if self.marker is not None:
+            self.marker[1] = self._length - length_hint(self._frames[0][0])
+        if not self._dynamic:
+            self._dynamic = True
+            self._known.update(_remaining(self._frames[0][0]), (node,))
+            self._keep_wanted()
+        order_new = [n for n in order if n not in self._known]  # others are counted: they are to run later anyway
+        self.grown += len(order_new)
+        self._count_uses(order_new)
+        self._known.update(order_new)
+        self.uses[inner] = self.uses.get(inner, 0) + 1
+        self._release(node)
+        todo, target, result, _ = self._frames[-1]
+        if target is not None and node is result and self.uses[node] == 1 and not length_hint(todo):
+            # All the last frame still had to do was to hand on this node's value: the new one does that itself.
+            del self.uses[node]
+            self._known.discard(node)
+            self._frames[-1] = (iter(order), target, inner, order_new)
+        else:
+            self._waiting.add(node)
+            self._frames.append((iter(order), node, inner, order_new))
+        return _LATER
+
+    def _plan(self, root: Node, node: Node) -> list[Node]:
+        """What has to run for `root`, stopping at values that are known."""
+        values = self.values
+        waiting = self._waiting
+        order: list[Node] = []
+        opened: set[Node] = set()
+        stack: list[Any] = [root]
+        while stack:
+            n = stack.pop()
+            if n is None:
+                order.append(stack.pop())
+            elif n not in opened and n not in values:
+                if n is node or n in waiting:
+                    raise RecursionError(f"{node.label} returned a node that needs the value of {n.label} itself")
+                opened.add(n)
+                if n._deps:
+                    stack += (n, None, *n._deps[::-1])
+                else:
+                    order.append(n)
+        return order
+
+    def _release(self, node: Node) -> None:
+        for d in node._deps:
+            self._use(d)
+
+    def _use(self, node: Node) -> None:
+        """One use of a node's value is over."""
+        left = self.uses[node] - 1
+        if left:
+            self.uses[node] = left
+        else:
+            del self.uses[node]
+            self.values.pop(node, None)
+
+    def _hand_on(self, target: Node, result: Node | None) -> None:
+        """The value that `target` waited for is there."""
+        assert result is not None
+        value = self.values[result]
+        # To the graph, it is the target that failed: nobody outside knows what it returned.
+        self.values[target] = value if type(value) is not Failure else Failure(value.error, target)
+        self._use(result)
+
+    def _wide(self) -> bool:
+        """Whether the newest frame has several nodes that could run now, and enough work to be worth sharing."""
+        todo = _remaining(self._frames[-1][0])
+        if len(todo) < 2 or sum([self.means.get(n._task, WORTH_SHARING) for n in todo[:64]]) < WORTH_SHARING:
+            return False
+        values = self.values
+        free = 0
+        for n in todo:
+            if all([d in values for d in n._deps]):
+                free += 1
+                if free > 1:
+                    return True
+        return False
+
+    def shareable(self) -> bool:
+        """Whether at least two of the nodes left could run now: else nobody could help with them."""
+        values = self.values
+        free = 0
+        for todo, *_ in reversed(self._frames):
+            for n in _remaining(todo):
+                if (not self._dynamic or n in self._known) and all([d in values for d in n._deps]):
+                    free += 1
+                    if free > 1 or self._left is not None:
+                        return True
+        return False
+
+    def run_unit(self, budget: float) -> None:
+        """Run until the budget of seconds is spent, and on if what is left is a chain that nobody could help with."""
+        while not self.run(time.perf_counter() + budget):
+            if self.failed is not None or self.halt or self.shareable():
+                return
+
+    # ---- failing
+
+    def _fail(self, node: Node, error: Exception) -> bool:
+        """Note a failure; whether to go on."""
+        self._found.clear()
+        if not self.collect:
+            self.failed = (node, error)
+            return False
+        self.failures += 1
+        self.attempt = 1
+        self.values[node] = Failure(error, node)
+        return True
+
+    def _skip(self, node: Node) -> bool:
+        """Whether `node` needs a value that failed; if so it fails with it, uncalled."""
+        for d in node._deps:
+            cause = self.values.get(d)
+            if type(cause) is Failure:
+                self.values[node] = cause.skipping(node)
+                self._release(node)
+                return True
+        return False
+
+    # ---- what is left
+
+    def _push_back(self) -> Iterator[Node]:
+        """The node at which the last run stopped comes first again."""
+        assert self._left is not None
+        todo, *rest = self._frames[-1]
+        todo = iter([self._left, *todo])
+        self._left = None
+        self._frames[-1] = (todo, *rest)  # type: ignore[assignment]
+        return todo
+
+    def left(self) -> list[Node]:
+        """The nodes not begun, each after what it needs."""
+        nodes: dict[Node, None] = {}
+        if self._left is not None:
+            nodes[self._left] = None
+        for todo, *_ in reversed(self._frames):
+            nodes.update(dict.fromkeys(_remaining(todo)))
+        return [n for n in nodes if n in self._known] if self._dynamic else list(nodes)
+
+    def exported(self, exports: Iterable[Node], left: Iterable[Node]) -> dict[Node, Any]:
+        """Values made here that are needed outside: the exports that are done, and what nodes left over need."""
+        values = self.values
+        out = {n: values[n] for n in exports if n in values}
+        for node in left:
+            for d in node._deps:
+                if d in values and d not in self.given:
+                    out[d] = values[d]
+        return out
+
+    def trail(self) -> list[str]:
+        """Names of the tasks whose results the failed node was to become part of, from the innermost."""
+        return [target._task.name for _, target, *_ in reversed(self._frames) if target is not None]
+
+    def awaiting(self) -> list[tuple[Node, Node]]:
+        """Nodes that ran and returned another: each with the one whose value it will have."""
+        return [(target, result) for _, target, result, _ in self._frames if target is not None and result is not None]
+
+    def grown_and_done(self, known: Iterable[Node], left: Iterable[Node]) -> int:
+        """How many of the nodes that tasks returned are done: neither left, nor waiting for another."""
+        if not self.grown:
+            return 0
+        open_ = {*left, *[target for target, _ in self.awaiting()]}
+        return self.grown - len(open_.difference(known))
+
+    def not_begun(self) -> list[Node]:
+        """What the outermost frame has not begun; may be called from another thread once `halt` is set."""
+        todo = _remaining(self._frames[0][0]) if self._frames else []
+        return [n for n in todo if n in self._known] if self._dynamic else todo
+
+
+def _exit_as_error(error: SystemExit) -> RuntimeError:
+    """A task that calls `sys.exit` fails; it does not end the driver's program."""
+    made = RuntimeError(f"the task called sys.exit({error.code!r})")
+    made.__cause__ = error
+    return made.with_traceback(error.__traceback__)
+
+
+def _remaining(todo: Any) -> list[Node]:
+    """What a list's iterator still holds, without moving it."""
+    _, state, *position = todo.__reduce__()
+    items = state[0]
+    return items[position[0] :] if position else list(items)
+
+
+def _graphs_as_structures(x: Any) -> Any:
+    if type(x) is Graph:
+        outputs = x._outputs
+        return as_node(outputs[None] if None in outputs else dict(outputs))
+    return x

@@ -1,0 +1,181 @@
+"""The words between an engine and the core: events (what happened) and instructions (what to do)."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from graphray.executors.job import Job, Unit
+    from graphray.graph.node import Node
+    from graphray.graph.task import Task
+
+# ---- events: what an engine tells the core
+
+
+class Event:
+    """Something that happened."""
+
+    __slots__ = ()
+
+
+class WorkerJoined(Event):
+    """A worker is ready for its first unit."""
+
+    __slots__ = ("worker",)
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+
+
+class WorkerLost(Event):
+    """A worker is gone; `running` is the node it was at, where the engine knows."""
+
+    __slots__ = ("exitcode", "running", "signal", "worker")
+
+    def __init__(
+        self, worker: str, exitcode: int | None = None, signal: str | None = None, running: Node | None = None
+    ) -> None:
+        self.worker = worker
+        self.exitcode = exitcode
+        self.signal = signal
+        self.running = running
+
+
+class JobAdded(Event):
+    """A new job."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+
+class NodesAdded(Event):
+    """A job wants the values of further nodes."""
+
+    __slots__ = ("job", "roots")
+
+    def __init__(self, job: Job, roots: Sequence[Node]) -> None:
+        self.job = job
+        self.roots = roots
+
+
+class Released(Event):
+    """Nobody will ask a job for this node's value any more."""
+
+    __slots__ = ("job", "node")
+
+    def __init__(self, job: Job, node: Node) -> None:
+        self.job = job
+        self.node = node
+
+
+class JobClosed(Event):
+    """A job is not wanted any more: cancelled, or a growing one that has ended."""
+
+    __slots__ = ("error", "job")
+
+    def __init__(self, job: Job, error: BaseException | None = None) -> None:
+        self.job = job
+        self.error = error
+
+
+class UnitDone(Event):
+    """A worker has ended a unit and is idle.
+
+    Attributes:
+        values: exported values, by node; and those that nodes left over still need.
+        left: nodes not begun, new ones (that a task returned) included, each after what it needs.
+        awaiting: nodes that ran and returned another, with that other.
+        failed: the node and exception that ended the unit early.
+        spent: per task, number of calls and seconds.
+        grown: how many nodes that tasks returned were done in the unit; for progress only.
+    """
+
+    __slots__ = ("awaiting", "failed", "grown", "left", "spent", "unit", "values", "worker")
+
+    def __init__(
+        self,
+        worker: str,
+        unit: Unit,
+        values: dict[Node, Any],
+        left: Sequence[Node] = (),
+        awaiting: Sequence[tuple[Node, Node]] = (),
+        failed: tuple[Node, BaseException] | None = None,
+        spent: Mapping[Task, Sequence[float]] | None = None,
+        grown: int = 0,
+    ) -> None:
+        self.worker = worker
+        self.unit = unit
+        self.values = values
+        self.left = left
+        self.awaiting = awaiting
+        self.failed = failed
+        self.spent = spent or {}
+        self.grown = grown
+
+
+class UnitRecalled(Event):
+    """A worker still busy with a unit gives back nodes of it that it has not begun."""
+
+    __slots__ = ("nodes", "unit")
+
+    def __init__(self, unit: Unit, nodes: Sequence[Node]) -> None:
+        self.unit = unit
+        self.nodes = nodes
+
+
+class Tick(Event):
+    """Nothing happened but time; wanted while `Core.watchful` says so."""
+
+    __slots__ = ()
+
+
+# ---- instructions: what the core tells an engine
+
+
+class Instruction:
+    """Something to do."""
+
+    __slots__ = ()
+
+
+class Run(Instruction):
+    """Have a worker run a unit."""
+
+    __slots__ = ("unit",)
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+
+
+class Recall(Instruction):
+    """Have a worker begin no further node of a unit, and give back what it has not begun."""
+
+    __slots__ = ("cancelled", "unit")
+
+    def __init__(self, unit: Unit, cancelled: bool = False) -> None:
+        self.unit = unit
+        self.cancelled = cancelled
+
+
+class Done(Instruction):
+    """A wanted node of a growing job has its value (or its failure)."""
+
+    __slots__ = ("job", "node")
+
+    def __init__(self, job: Job, node: Node) -> None:
+        self.job = job
+        self.node = node
+
+
+class Finished(Instruction):
+    """A job has all its values, or an error."""
+
+    __slots__ = ("error", "job")
+
+    def __init__(self, job: Job, error: BaseException | None = None) -> None:
+        self.job = job
+        self.error = error

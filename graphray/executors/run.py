@@ -1,0 +1,361 @@
+"""Handles of runs: what `graph.run()` and `executor.open()` give."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+import time
+import weakref
+
+from graphray.errors import Cancelled, Failure
+from graphray.executors import events
+from graphray.executors.core import Job, cancelled
+from graphray.graph.containers import rewrite
+from graphray.graph.node import Node, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any
+
+    from graphray.executors.base import Executor
+
+    Subscriber = Callable[[events.RunEvent], None]
+
+
+KEPT = 50_000  # events of a growing run that are kept at least; the oldest go, since it may last for ever
+_RELEASED = object()  # in place of a value that was let go
+
+
+class BaseRun:
+    """What the two kinds of run share: a job, its events, and an end."""
+
+    def __init__(self, executor: Executor, job: Job, subscribers: Sequence[Subscriber], owned: bool = False) -> None:
+        self.executor = executor
+        self.job = job
+        self.events: list[events.RunEvent] = []
+        self.threads: int | None = None
+        self._subscribers = list(subscribers)
+        self._owned = owned  # made for this run: closed with it
+        self._closer: threading.Thread | None = None
+        self._abandoned = False
+        self._over = threading.Event()
+        self._spent: dict[str, list[float]] = {}
+        self._began = time.perf_counter()
+        self._seconds: float | None = None
+
+    def cancel(self) -> None:
+        """End the run: no further task begins, and `result()` raises `gr.Cancelled`. May be called from any thread."""
+        self.executor._cancel(self)
+
+    def done(self) -> bool:
+        """Whether the run has ended, with or without a result."""
+        return self._over.is_set()
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of the run so far.
+
+        Returns:
+            `nodes` (done), `total`, `seconds`, `tasks`: per task name its `calls` and `seconds`, and `parallelism`, the
+            seconds spent in tasks per second of the run.
+        """
+        seconds = self._seconds if self._seconds is not None else time.perf_counter() - self._began
+        tasks = {name: {"calls": int(c), "seconds": s} for name, (c, s) in self._spent.items()}
+        busy = sum(t["seconds"] for t in tasks.values())
+        return {
+            "nodes": self.job.done,
+            "total": self.job.total,
+            "seconds": seconds,
+            "tasks": tasks,
+            "parallelism": busy / seconds if seconds else 0.0,
+        }
+
+    def publish(self, event: events.RunEvent) -> None:
+        """Give an event to every subscriber. One that fails is dropped, with a warning: it may not harm the run."""
+        self._keep(event)
+        for subscriber in list(self._subscribers):
+            try:
+                subscriber(event)
+            except KeyboardInterrupt:  # the user's, and not about the subscriber
+                raise
+            except BaseException as error:
+                self._drop(subscriber, error)
+
+    def _keep(self, event: events.RunEvent) -> None:
+        self.events.append(event)
+
+    def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
+        import warnings
+
+        with contextlib.suppress(ValueError):  # another thread was first
+            self._subscribers.remove(subscriber)
+        with contextlib.suppress(Warning):  # where warnings are errors: this is the engine's thread, not the user's
+            warnings.warn(f"a subscriber of the run's events failed and gets no more: {error!r}", stacklevel=3)
+
+    def publish_started(self) -> None:
+        """Say that the run begins."""
+        self.publish(events.RunStarted(time.time(), len(self.job.nodes or ()), self.executor.workers))
+
+    def publish_progress(self) -> None:
+        """Say how far the run is."""
+        self.publish(events.Progressed(time.time(), self.job.done, self.job.total))
+
+    def note_spent(self, worker: str, spent: Mapping[Any, Sequence[float]]) -> None:
+        """Add the time that a unit took."""
+        by_name: dict[str, tuple[int, float]] = {}
+        for task, (calls, seconds) in spent.items():
+            tally = self._spent.setdefault(task.name, [0, 0.0])
+            tally[0] += calls
+            tally[1] += seconds
+            by_name[task.name] = (int(calls), seconds)
+        self.publish(events.UnitFinished(time.time(), worker, by_name))
+
+    def end(self, error: BaseException | None) -> None:
+        """The job is over."""
+        self._seconds = time.perf_counter() - self._began
+        if error is not None:
+            self.job.error = error
+        try:
+            self.publish_progress()
+            self.publish(events.RunFinished(time.time(), error))
+        finally:
+            self._begin_closing()
+            self._over.set()
+
+    def _begin_closing(self) -> None:
+        """End an engine of our own, also if nobody asks for the result.
+
+        In a thread: this one is the engine's, which cannot wait for its own end.
+        """
+        if self._owned and self.executor._thread is not None:
+            closer = threading.Thread(target=self._close_engine, name="graphray-closing", daemon=True)
+            with contextlib.suppress(RuntimeError):  # the interpreter is about to end, and the workers with it
+                closer.start()
+                self._closer = closer
+
+    def _close_engine(self) -> None:
+        self.executor.close(wait=not self._abandoned)
+
+    def _close(self) -> None:
+        """After the run's end: wait until an engine of our own is gone, or let go of what was interrupted."""
+        if self._owned:
+            self._close_engine()
+            if self._closer is not None:
+                self._closer.join()
+        elif self._abandoned:
+            self.executor._abandon(self)
+
+
+class Run(BaseRun):
+    """A run of one graph; made by `graph.run()`.
+
+    Attributes:
+        events: the run's events so far, in order.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        job: Job,
+        outputs: Mapping[Any, Any],
+        subscribers: Sequence[Subscriber] = (),
+        owned: bool = False,
+    ) -> None:
+        super().__init__(executor, job, subscribers, owned)
+        self._outputs = outputs
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end: a dict of the outputs by name, or the bare value of an unnamed output.
+
+        Args:
+            timeout: longest time to wait, in seconds (in-process the calling thread does the work, and does not stop).
+
+        Raises:
+            TimeoutError: it takes longer; the run goes on.
+            Cancelled: it was cancelled.
+            Exception: what a task raised, with notes on where.
+        """
+        try:
+            self.executor._wait_for(self, timeout)
+        except BaseException as error:  # Ctrl-C among others: nothing may be left running
+            if not isinstance(error, TimeoutError):
+                self._abandoned = True
+                self.cancel()
+                self._close()
+            raise
+        self._close()
+        if self.job.error is not None:
+            raise self.job.error
+        values = self.job.values
+        outputs = {name: _assemble(x, values) for name, x in self._outputs.items()}
+        return outputs.get(None, outputs)
+
+
+def _assemble(x: Any, values: Mapping[Node, Any]) -> Any:
+    return values[x] if type(x) is Node else rewrite(x, lambda y: values[y] if type(y) is Node else y)
+
+
+class DoneNode:
+    """A node of a growing run that is done."""
+
+    __slots__ = ("_value", "node")
+
+    def __init__(self, node: Node, value: Any) -> None:
+        self.node = node
+        self._value = value
+
+    @property
+    def failed(self) -> bool:
+        """Whether its task failed, or one that it needs."""
+        return type(self._value) is Failure
+
+    def result(self) -> Any:
+        """The node's value.
+
+        Raises:
+            Exception: what its task raised, or that of a node it needs.
+            RuntimeError: the value was released.
+        """
+        if self._value is _RELEASED:
+            raise RuntimeError(f"the value of {self.node.label} was let go: run.release() came before as_completed()")
+        if type(self._value) is Failure:
+            raise self._value.error
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"<Done {self.node.label}{' failed' if self.failed else ''}>"
+
+
+class GrowingRun(BaseRun):
+    """A run to which nodes are added while it goes on; made by `executor.open()`.
+
+    Attributes:
+        events: the run's latest events, in order: the last 50,000 at least.
+    """
+
+    def __init__(
+        self, executor: Executor, job: Job, subscribers: Sequence[Subscriber] = (), owned: bool = False
+    ) -> None:
+        super().__init__(executor, job, subscribers, owned)
+        self._open = 0
+        # Which handle stands for a node that was added, and for which node a handle stands.
+        self._handles: weakref.WeakKeyDictionary[Node, weakref.ref[Node]] = weakref.WeakKeyDictionary()
+        self._added: weakref.WeakKeyDictionary[Node, weakref.ref[Node]] = weakref.WeakKeyDictionary()
+        self._done: collections.deque[Node] = collections.deque()
+        self._changed = threading.Condition()
+        self._cancelled = False
+        self._left = False  # its block was left in the ordinary way
+
+    def add(self, node: Any) -> Node:
+        """Add a node, or a structure of nodes, to what is to be computed.
+
+        Returns:
+            A node that stands for it, for building further nodes on its value, and which `as_completed` gives back.
+            The value is kept for as long as this handle, or a node built on it that is not done, exists.
+
+        Raises:
+            RuntimeError: the run has ended.
+            TypeError: there is no node in it.
+        """
+        if self._over.is_set():
+            raise RuntimeError("this run has ended; nodes can be added inside its with block only")
+        deps = {node: None} if type(node) is Node else find(node)
+        if not deps:
+            raise TypeError(f"run.add takes a node or a structure of nodes, not {type(node).__name__}")
+        from graphray.graph.sources import gather
+
+        known = self._handles.get(node) if type(node) is Node else None
+        first = known() if known is not None else None
+        if first is not None:  # the same node is computed once, however long ago that was
+            handle = gather(first, (first,))
+        else:
+            handle = gather(node, tuple(deps))
+            if type(node) is Node:
+                self._handles[node] = weakref.ref(handle)
+                self._added[handle] = weakref.ref(node)
+        with self._changed:
+            self._open += 1
+        self.executor._grow(self, [handle])
+        return handle
+
+    def as_completed(self) -> Iterator[DoneNode]:
+        """Give each added node when it is done, in order of completion; ends when all that was added is done.
+
+        Nodes may be added inside the loop.
+        """
+        while True:
+            with self._changed:
+                if not self._open:
+                    return
+            node = self.executor._next_done(self)
+            with self._changed:
+                self._open -= 1
+            value = self.job.held.get(node, _RELEASED)
+            yield DoneNode(node, value)
+            del node, value
+
+    def release(self, node: Node) -> None:
+        """Let go of a node's value, though the handle still exists."""
+        added = self._added.pop(node, None)
+        inner = added() if added is not None else None
+        if inner is not None:
+            self._handles.pop(inner, None)
+        self.executor._forget(self, node)
+
+    def node_done(self, node: Node) -> None:
+        """A wanted node has its value; called by the engine."""
+        from graphray.graph.digest import digest_all, pin
+
+        digest_all([node], again=False)  # seeds of nodes built on it derive from it
+        pin(node)
+        node._args = ()  # the handle is for the value: what led to it may go
+        node._deps = ()
+        with self._changed:
+            self._done.append(node)
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """End the run before its block does: no further task begins. May be called from any thread."""
+        self._cancelled = True
+        super().cancel()
+
+    def end(self, error: BaseException | None) -> None:
+        """The run is over."""
+        if self._left and isinstance(error, Cancelled):
+            error = None  # leaving the block is how such a run ends
+        try:
+            super().end(error)
+        finally:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _keep(self, event: events.RunEvent) -> None:
+        super()._keep(event)
+        if len(self.events) >= 2 * KEPT:
+            del self.events[:KEPT]
+
+    def take_done(self, timeout: float | None) -> Node | None:
+        """The next node that is done, waiting for it for up to `timeout` seconds; called by the engine."""
+        with self._changed:
+            if not self._done and timeout != 0:
+                self._changed.wait_for(lambda: self._done or self._over.is_set(), timeout)
+            if self._done:
+                return self._done.popleft()
+            if self._over.is_set():
+                raise self.job.error or cancelled()
+            return None
+
+    def __enter__(self) -> GrowingRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left = kind is None and not self._cancelled
+        # What an ordinary exception leaves running on somebody else's engine may finish there.
+        self._abandoned = kind is not None and (self._owned or not issubclass(kind, Exception))
+        self.executor._cancel(self)
+        self._over.wait()
+        self._close()

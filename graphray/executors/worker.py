@@ -1,0 +1,317 @@
+"""The worker process: receives units, runs them, sends back what is needed of them.
+
+Two pipes lead to the driver. On the first, units come and results go, both in the main thread. On the second come the
+words that cannot wait until a task returns: a small thread listens there for a recall, and for the driver's end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+
+from graphray.errors import Failure, RemoteError
+from graphray.executors import context
+from graphray.executors.machine import Machine
+from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error
+from graphray.graph.containers import ATOMS, freeze
+from graphray.graph.flat import pack, unpack
+from graphray.graph.node import CONSTANT, Node
+from graphray.graph.sources import VALUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.connection import Connection
+    from typing import Any
+
+    from graphray.graph.task import Task
+
+SAFE_PATH = "PYTHONSAFEPATH"  # the working directory is not the first place where modules are looked for
+GRACE = 0.5  # seconds that a busy worker has to notice that the driver is gone
+
+
+def main(name: str, data: Connection, control: Connection, marker: Any, safe_path: bool) -> None:
+    """The process's whole life; called by loky in the new process."""
+    context.in_worker = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if not safe_path:
+        os.environ.pop(SAFE_PATH, None)  # it was for the start only
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # what a long task prints is seen while it runs
+    worker = Worker(name, Channel(data), Channel(control), _map(marker))
+    if hasattr(os, "register_at_fork"):
+        # A process that a task forks must not hold the pipes: by their end the driver learns of this one's.
+        os.register_at_fork(after_in_child=worker.hang_up)
+    worker.serve()
+
+
+def _map(marker: Any) -> memoryview:
+    """The few numbers that the driver can read also when this process is dead: where the machine is in its unit."""
+    import mmap
+
+    return memoryview(mmap.mmap(marker.detach(), 4096)).cast("q")
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, name: str, data: Channel, control: Channel, marker: memoryview) -> None:
+        self.name = name
+        self.data = data
+        self.control = control
+        self.marker = marker
+        self.tasks: dict[int, Task] = {}
+        self.names = Names(step=-1)
+        self.means: weakref.WeakKeyDictionary[Task, float] = weakref.WeakKeyDictionary()
+        self.machine: Machine | None = None
+        self.unit = 0
+        self.void: set[int] = set()  # units not to be begun (any more)
+        self.claim = threading.Lock()  # a unit is either begun or void
+
+    def hang_up(self) -> None:
+        """Close the pipes."""
+        for channel in (self.data, self.control):
+            with contextlib.suppress(OSError):
+                os.close(channel.fileno())
+
+    def serve(self) -> None:
+        """Run units until the driver closes the pipe."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self.data.send(("hello", os.getpid(), sys.version_info[:3]))
+            while True:
+                frames = self.data.receive_frames()
+                try:
+                    message = loads(frames)
+                    if message[0] == "path":
+                        sys.path[:] = message[1]
+                        importlib.invalidate_caches()
+                        continue
+                    answer = self._run(*message)
+                    del message
+                except BaseException as error:  # a module that is not here, say
+                    answer = dumps(("broken", None, pack_error(error)))
+                del frames
+                self.machine = None
+                _flush()
+                self.data.send_frames(answer)
+        except (EOFError, OSError):  # the driver has closed the pipe, or is gone
+            return
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                unit, cancelled = self.control.receive()
+                with self.claim:
+                    machine = self.machine if unit == self.unit else None
+                    if machine is None:
+                        self.void.add(unit)
+                        begun = unit <= self.unit
+                if machine is None:
+                    if not begun:
+                        self.data.send(("recalled", unit, None))
+                    continue
+                machine.cancelled |= cancelled
+                machine.halt = True
+                if not cancelled:
+                    # The task that is running may take long: what has not begun goes back at once.
+                    nodes = machine.not_begun()
+                    index = {n: i for i, n in enumerate(machine.table)}
+                    self.data.send(("recalled", unit, [index[n] for n in nodes if n in index]))
+        except (EOFError, OSError):
+            time.sleep(GRACE)
+            os._exit(1)  # a task is running, and nobody waits for it any more
+
+    def _run(
+        self,
+        unit: int,
+        seed: int,
+        collect: bool,
+        hungry: bool,
+        budget: float,
+        new_tasks: Sequence[tuple[int, Any]],
+        forget: Sequence[int],
+        tasks_used: Sequence[int],
+        numbers: Sequence[int] | None,
+        columns: Any,
+        inputs: Sequence[Any],
+        digests: Sequence[bytes | str],
+        exports: Sequence[int] | None,
+    ) -> list[Any]:
+        with self.claim:
+            begin = unit not in self.void
+            if begin:
+                self.unit = unit
+        for number in forget:
+            self.tasks.pop(number, None)
+        import pickle
+
+        for number, body in new_tasks:
+            task = self.tasks[number] = pickle.loads(body)
+            self.names.learn(task, number)
+        if not begin:
+            return dumps(("void", unit))
+        tasks = self.tasks
+        table: list[Node] = [Node(VALUE, (), None, (), CONSTANT) for _ in inputs]
+        if digests:
+            from graphray.graph.digest import pin
+
+            for stand_in, digest in zip(table, digests, strict=True):
+                pin(stand_in, digest)
+        given = {n: v if type(v) in ATOMS else freeze(v) for n, v in zip(table, inputs, strict=True)}
+        if collect:
+            elsewhere = RemoteError("it failed elsewhere")
+            given.update([(n, Failure(elsewhere, n)) for n, v in given.items() if type(v) is Failed])
+        used = [tasks[i] for i in tasks_used]
+        nodes = unpack([used[i] for i in numbers] if numbers else used * len(columns[0]), columns, table)
+        exported = nodes if exports is None else [table[i] for i in exports]
+        machine = Machine(self.name, seed, collect)
+        machine.emit = self._emit
+        machine.means = self.means
+        machine.hungry = hungry
+        machine.marker = self.marker
+        machine.table = table
+        machine.load(nodes, exported, given)
+        self.marker[0] = self.marker[1] = self.marker[2] = 0
+        with self.claim:
+            self.machine = machine
+            machine.halt = unit in self.void
+            self.void = {u for u in self.void if u > unit}
+        machine.run_unit(budget)
+        self.machine = None
+        for task, (calls, seconds) in machine.spent.items():
+            self.means[task] = seconds / calls
+        return self._answer(machine, nodes, table, exports, exported)
+
+    def _answer(
+        self, machine: Machine, nodes: list[Node], table: list[Node], exports: Any, exported: list[Node]
+    ) -> list[Any]:
+        left = machine.left() if machine.failed is None else []
+        failed = None
+        if machine.failed is not None:
+            node, error = machine.failed
+            failed = self._failure(machine, node, error, nodes)
+        spent = [(self.names.number(t), t.name, c, s) for t, (c, s) in machine.spent.items()]
+        if failed is not None:
+            return dumps(("done", self.unit, None, None, failed, spent, (), 0))
+        values = machine.values
+        failures: list[Any] = []
+        rest: Any = None
+        body: Any = [values[n] for n in exported] if not left else None
+        try:
+            if left or machine.failures:
+                body, rest, index = self._rest(machine, table, exported, left)
+                failures = self._failures(machine, index)
+            grown = machine.grown_and_done(table, left)
+            return dumps(("done", self.unit, body, rest, None, spent, failures, grown))
+        except Exception as error:
+            if left and machine.grown and not machine.cancelled:
+                # What a task returned may be of this process only: then it is run here.
+                machine.hungry = machine.halt = False
+                machine.run()
+                return self._answer(machine, nodes, table, exports, exported)
+            return self._unpicklable(machine, nodes, exported, error, spent)
+
+    def _rest(
+        self, machine: Machine, table: list[Node], exported: list[Node], left: list[Node]
+    ) -> tuple[Any, Any, dict[Node, int]]:
+        """A unit that is not done: values by number, the nodes that are left (new ones as columns), and the numbers."""
+        awaiting = machine.awaiting()
+        values = machine.exported(exported, left)
+        # After the driver's numbers come those of nodes it does not know: done ones whose value is needed and ones that
+        # wait for another (as stand-ins), then ones not begun (as columns).
+        known = set(table)
+        stand_ins = [n for n in [*values, *[t for t, _ in awaiting]] if n not in known]
+        known.update(stand_ins)
+        new = [n for n in left if n not in known]
+        digests: list[bytes | str] = []
+        if stand_ins and any([n._task.seed or n._task.kind == "macro" for n in new]):
+            from graphray.graph.digest import tell, wanted
+
+            if any(map(wanted, new)):
+                digests = tell(stand_ins)
+        columns, index = pack(new, table + stand_ins)
+        numbers, bodies = self._name_tasks(new)
+        body = {index[n]: v for n, v in values.items() if type(v) is not Failure}
+        rest = (
+            len(stand_ins),
+            digests,
+            bodies,
+            numbers,
+            columns,
+            [index[n] for n in left],
+            [(index[t], index[r]) for t, r in awaiting],
+        )
+        return body, rest, index
+
+    def _name_tasks(self, nodes: list[Node]) -> tuple[list[int], list[tuple[int, bytes]]]:
+        numbers = []
+        bodies = []
+        for n in nodes:
+            number = self.names.number(n._task)
+            if number not in self.tasks:
+                self.tasks[number] = n._task
+                bodies.append((number, dumps_whole(n._task)))
+            numbers.append(number)
+        return numbers, bodies
+
+    def _failures(self, machine: Machine, index: dict[Node, int]) -> list[Any]:
+        """Failures under `on_error="collect"`: which node, the error, and the node that is the cause."""
+        return [
+            (
+                index[n],
+                pack_error(v.error),
+                index.get(v.skipped_because) if v.skipped_because is not None else None,
+                v.node.label,
+            )
+            for n, v in machine.values.items()
+            if type(v) is Failure and n in index and n not in machine.given
+        ]
+
+    def _failure(self, machine: Machine, node: Node, error: BaseException, nodes: list[Node]) -> Any:
+        index = {n: i for i, n in enumerate(nodes)}
+        outer = index.get(node)
+        if outer is None and (waiting := machine.awaiting()):
+            outer = index.get(waiting[0][0])  # the node whose task returned it
+        return outer, node.label, pack_error(error), machine.trail(), machine.attempt
+
+    def _unpicklable(
+        self, machine: Machine, nodes: list[Node], exported: list[Node], error: Exception, spent: Any
+    ) -> list[Any]:
+        """Some value cannot be sent: find which, and let that node fail."""
+        index = {n: i for i, n in enumerate(nodes)}
+        for node, value in machine.values.items():
+            if node in machine.given:
+                continue
+            try:
+                dumps(value)
+            except Exception as reason:
+                kind = type(value)
+                problem = TypeError(
+                    f"the result of {node.label}, a {kind.__module__}.{kind.__qualname__}, cannot be sent from the "
+                    f"worker (it cannot be pickled): {reason}"
+                )
+                failed: Any = (index.get(node), node.label, pack_error(problem), [], 1)
+                return dumps(("done", self.unit, None, None, failed, spent, (), 0))
+        raise error
+
+    def _emit(self, node: Node, data: dict[str, Any]) -> None:
+        # Pickled apart: what cannot be read over there must not take the message with it.
+        frames = [bytes(f) for f in dumps(data)]
+        self.data.send(("emit", self.unit, node.label, frames))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()

@@ -1,0 +1,1 @@
+"""What is to be computed: values only, without processes, sockets or clocks."""

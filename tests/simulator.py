@@ -1,0 +1,248 @@
+"""An engine without processes, threads or clocks: the scheduling core, and workers that exist in virtual time only.
+
+Tasks made by `Simulator.task` take as long as they are told, on the simulator's clock. Units are run by the machine
+that every engine uses, one node at a time, so that whatever the core decides meets what really happens inside a unit:
+nodes that return nodes, budgets, recalls, failures.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import graphray as gr
+from graphray.executors import core, machine
+from graphray.executors.core import Core, Job, Unit
+from graphray.graph.fan import as_node
+
+TICK = 0.02
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker in virtual time: the units it has, and the machine of the one it is at."""
+
+    name: str
+    queue: list[Unit] = field(default_factory=list)
+    unit: Unit | None = None
+    machine: Any = None
+    deadline: float = 0.0
+    busy: bool = False  # a node is running
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a task."""
+
+    worker: str
+    name: str
+    start: float
+    stop: float
+
+
+class Simulator:
+    """Runs graphs in virtual time.
+
+    Args:
+        workers: how many.
+        trip: seconds that a message takes between driver and worker.
+        ahead: the core's option of that name.
+    """
+
+    def __init__(self, workers: int = 2, trip: float = 0.0, ahead: bool = False) -> None:
+        self.core = Core(ahead=ahead)
+        self.trip = trip
+        self.now = 0.0
+        self.workers = {f"w{i}": Worker(f"w{i}") for i in range(workers)}
+        self.calls: list[Call] = []
+        self.units: list[Unit] = []  # all that were handed out
+        self.handed: list[int] = []  # how many nodes each had
+        self.recalls: list[Unit] = []
+        self.finished: dict[Job, tuple[float, BaseException | None]] = {}
+        self.done: list[gr.Node] = []  # of growing jobs, in order
+        self.most_values = 0  # that the driver held at once
+        self.took = 0.0  # seconds, by the last `compute`
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._ids = count()
+        self._spent = 0.0
+        self._ticking = False
+        for name in self.workers:
+            self.tell(core.WorkerJoined(name))
+
+    # ---- for tests
+
+    def task(self, name: str, seconds: float | Callable[..., float] = 0.0, fn: Any = None, **options: Any) -> gr.Task:
+        """A task that takes `seconds` (a number, or a function of its arguments) and gives what `fn` gives."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            took = seconds(*args, **kwargs) if callable(seconds) else seconds
+            start = self.now + self._spent
+            self._spent += took
+            self.calls.append(Call(gr.context().worker, name, start, start + took))
+            return fn(*args, **kwargs) if fn is not None else name
+
+        return gr.task(call, name=name, **options)
+
+    def add(self, *roots: Any, **options: Any) -> Job:
+        """Start a job that wants the values of some nodes, or of a graph's outputs."""
+        nodes = [n for r in roots for n in (r.roots if isinstance(r, gr.Graph) else (as_node(r),))]
+        job = Job(nodes, **options)
+        self.tell(core.JobAdded(job))
+        return job
+
+    def run(self, until: float = float("inf")) -> None:
+        """Let time pass, up to a moment or until nothing is left to happen."""
+        real, machine.time = machine.time, self  # type: ignore[attr-defined]
+        try:
+            while self._agenda and self._agenda[0][0] <= until:
+                self.now, _, act = heapq.heappop(self._agenda)
+                act()
+        finally:
+            machine.time = real  # type: ignore[attr-defined]
+        if until != float("inf"):
+            self.now = max(self.now, until)
+
+    def compute(self, *roots: Any, **options: Any) -> list[Any]:
+        """Run a job of its own to its end; its values."""
+        start = self.now
+        job = self.add(*roots, **options)
+        self.run()
+        at, error = self.finished[job]
+        self.took = at - start
+        if error is not None:
+            raise error
+        return [job.values[n] for n in job.roots]
+
+    def at(self, when: float, act: Callable[[], None]) -> None:
+        """Do something at a moment."""
+        heapq.heappush(self._agenda, (when, next(self._ids), act))
+
+    def kill(self, name: str, **how: Any) -> None:
+        """A worker dies, now."""
+        worker = self.workers.pop(name)
+        worker.lost = True
+        running = worker.machine.node if worker.machine is not None else None
+        self.tell(core.WorkerLost(name, running=running, **how))
+
+    @property
+    def busy(self) -> float:
+        """Seconds spent in tasks."""
+        return sum([c.stop - c.start for c in self.calls])
+
+    def names(self, worker: str | None = None) -> list[str]:
+        """The names of the calls, in order of their start."""
+        calls = sorted(self.calls, key=lambda c: c.start)
+        return [c.name for c in calls if worker in (None, c.worker)]
+
+    # ---- the driver's side
+
+    def perf_counter(self) -> float:
+        """What the machine sees as its clock."""
+        return self.now + self._spent
+
+    def tell(self, event: core.Event) -> None:
+        """Give the core an event, and do what it says."""
+        for instruction in self.core.handle(event, self.now):
+            kind = type(instruction)
+            if kind is core.Run:
+                self.units.append(instruction.unit)
+                self.handed.append(len(instruction.unit.nodes))
+                self._later(self._arrive, instruction.unit)
+            elif kind is core.Recall:
+                self.recalls.append(instruction.unit)
+                self._later(self._recall, instruction.unit, instruction.cancelled)
+            elif kind is core.Done:
+                self.done.append(instruction.node)
+            elif kind is core.Finished:
+                assert instruction.job not in self.finished, "a job ends once"
+                self.finished[instruction.job] = (self.now, instruction.error)
+        self.most_values = max(self.most_values, sum([len(job.values) for job in self.core.jobs]))
+        if self.core.watchful and not self._ticking:
+            self._ticking = True
+            self.at(self.now + TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = False
+        self.tell(core.Tick())
+
+    def _later(self, act: Callable[..., None], *args: Any) -> None:
+        self.at(self.now + self.trip, lambda: act(*args))
+
+    # ---- the workers' side
+
+    def _arrive(self, unit: Unit) -> None:
+        worker = self.workers.get(unit.worker)
+        if worker is not None:
+            worker.queue.append(unit)
+            self._next(worker)
+
+    def _next(self, worker: Worker) -> None:
+        if worker.unit is not None or not worker.queue or worker.lost:
+            return
+        unit = worker.unit = worker.queue.pop(0)
+        m = worker.machine = machine.Machine(worker.name, unit.job.seed, unit.job.collect)
+        m.hungry = unit.hungry
+        m.means = {t: seconds / calls for t, (calls, seconds) in self.core.costs.items()}
+        m.load(unit.nodes, unit.exports, unit.inputs)
+        worker.deadline = self.now + unit.budget
+        self._step(worker)
+
+    def _step(self, worker: Worker) -> None:
+        """Run one node; what it takes passes on the clock before the next is looked at."""
+        if worker.lost:
+            return
+        worker.busy = False
+        m, unit = worker.machine, worker.unit
+        if self.now >= worker.deadline and not m.halt:
+            if m.shareable():
+                return self._end(worker)
+            worker.deadline = self.now + unit.budget
+        self._spent = 0.0
+        before = m.count
+        done = m.run(-1.0)  # a deadline that is past: exactly one node
+        wide = not done and m.failed is None and not m.halt and m.hungry and m.count == before and m._wide()
+        took, self._spent = self._spent, 0.0
+        if done or m.failed is not None or m.halt or wide:
+            worker.busy = True
+            self.at(self.now + took, lambda: self._end(worker))
+        else:
+            worker.busy = True
+            self.at(self.now + took, lambda: self._step(worker))
+
+    def _end(self, worker: Worker) -> None:
+        if worker.lost:
+            return
+        m, unit = worker.machine, worker.unit
+        worker.unit = worker.machine = None
+        left = m.left() if m.failed is None else []
+        values = m.exported(unit.exports, left)
+        grown = m.grown_and_done(unit.nodes, left)
+        event = core.UnitDone(worker.name, unit, values, left, m.awaiting(), m.failed, m.spent, grown)
+        self._later(self.tell, event)
+        self._next(worker)
+
+    def _recall(self, unit: Unit, cancelled: bool) -> None:
+        worker = self.workers.get(unit.worker)
+        if worker is None:
+            return
+        if unit in worker.queue:
+            worker.queue.remove(unit)
+            self._later(self.tell, core.UnitRecalled(unit, unit.nodes))
+        elif worker.unit is unit:
+            worker.machine.halt = True
+            worker.machine.cancelled |= cancelled
+            if not cancelled:
+                m = worker.machine
+                # `_step` stopped at the next node, which a machine that runs on would not have come to.
+                not_begun = [m._left] if m._left is not None and len(m._frames) == 1 else []
+                self._later(self.tell, core.UnitRecalled(unit, not_begun + m.not_begun()))
+
+
+def makespan(durations: Iterable[float], workers: int) -> float:
+    """A lower bound of the time that independent work takes."""
+    times = list(durations)
+    return max(sum(times) / workers, max(times))

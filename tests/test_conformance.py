@@ -1,0 +1,113 @@
+"""Every engine passes the conformance suite, and so does the one that the contributors' guide shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import graphray as gr
+from graphray.testing import Capabilities, ExecutorSuite
+
+pytest_plugins = ["pytester"]
+
+GUIDE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+
+
+class TestInProcess(ExecutorSuite):
+    capabilities = Capabilities(parallel=False, spec="inprocess")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls):
+        with gr.executors.InProcess() as executor:
+            yield executor
+
+
+class TestThreads(ExecutorSuite):
+    capabilities = Capabilities(spec="inprocess:3")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls):
+        with gr.executors.InProcess(threads=3) as executor:
+            executor.compute(
+                gr.call(int)
+            )  # the threads are there before the tests are watched for what they leave behind
+            yield executor
+
+
+class TestLoky(ExecutorSuite):
+    capabilities = Capabilities(processes=True, pickles=True, spec="loky:2")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls, loky):
+        return loky
+
+
+class TestTheGuidesEngine(ExecutorSuite):
+    """What CONTRIBUTING.md says a new engine is made of is enough."""
+
+    capabilities = Capabilities()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls):
+        with cls.engine() as executor:
+            executor.compute(gr.Graph(gr.map(float, range(10))))
+            yield executor
+
+    def other(self):
+        return self.engine()
+
+    @classmethod
+    def engine(cls):
+        (code,) = [c for c in re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.S) if "(Executor)" in c]
+        scope = {"__name__": "guide"}
+        exec(code[: code.index("\n\n\nwith ")], scope)
+        (engine,) = [x for x in scope.values() if isinstance(x, type) and x.__module__ == "guide"]
+        return engine()
+
+
+# ---- the suite itself
+
+MINE = """
+import copy
+
+import pytest
+
+import graphray as gr
+from graphray.testing import Capabilities, ExecutorSuite
+
+
+class Right(ExecutorSuite):
+    capabilities = Capabilities(growing=False, parallel=False)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls):
+        with gr.executors.InProcess() as executor:
+            yield executor
+
+
+class Copies(gr.executors.InProcess):
+    def compute(self, graph, **options):
+        return copy.deepcopy(super().compute(graph, **options))  # its arrays can be written to
+
+
+class Wrong(Right):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls):
+        with Copies() as executor:
+            yield executor
+"""
+
+
+def test_a_right_engine_passes_what_it_claims_and_a_wrong_one_does_not(pytester):
+    pytester.makepyfile(MINE)
+    options = ["-q", "-W", "error", "-o", "python_classes=Right Wrong", "-k", "read_only or added or constants"]
+    outcome = pytester.runpytest_subprocess(*options).parseoutcomes()
+    assert (outcome["passed"], outcome["failed"], outcome["skipped"]) == (9, 1, 8)

@@ -1,0 +1,537 @@
+"""Loky: processes that start, die, print, are interrupted, and leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import graphray as gr
+from graphray.testing.tasks import add, identity, nap, noted, notes, process, scale
+
+PATIENCE = 2.0  # seconds in which processes have to be gone: what the project promises
+posix = pytest.mark.skipif(os.name != "posix", reason="signals")
+
+
+@pytest.fixture
+def pool():
+    """A pool of a test's own, which it may harm."""
+    with gr.executors.Loky(2) as pool:
+        yield pool
+
+
+@gr.task
+def die(how, *needs):
+    """End the process, one way or another."""
+    if how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), getattr(signal, how))
+    time.sleep(10)
+
+
+@gr.task
+def die_inside(depth):
+    """Return nodes of which one ends the process."""
+    return add(1, die("SIGKILL") if depth == 0 else die_inside(depth - 1))
+
+
+@gr.task
+def die_on(i, bad):
+    return os._exit(7) if i == bad else i
+
+
+@gr.task
+def variables(names):
+    return [os.environ.get(name) for name in names]
+
+
+def gone(pids, patience=PATIENCE):
+    """Whether processes end in time."""
+    deadline = time.monotonic() + patience
+    while left := [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]:
+        if time.monotonic() > deadline:
+            return f"{left} are still there"
+        time.sleep(0.01)
+    return True
+
+
+# ---- workers that die
+
+
+@posix
+@pytest.mark.parametrize(
+    ("how", "name", "code"), [("SIGKILL", "SIGKILL", -9), ("SIGSEGV", "SIGSEGV", -11), ("exit", None, 3)]
+)
+def test_a_dead_worker_ends_the_run_and_is_named_with_its_node(pool, how, name, code):
+    node = die(how)
+    with pytest.raises(gr.WorkerDied) as raised:
+        pool.compute(gr.Graph([*gr.map(scale, range(100)), add(node, 1)]))
+    error = raised.value
+    assert error.node is node
+    assert (error.signal, error.exitcode) == (name, code)
+    assert "die(" in str(error)
+    assert (name or f"exit code {code}") in str(error)
+    assert pool.compute(gr.Graph(gr.map(scale, range(100)))) == tuple(range(0, 200, 2)), "the pool is usable"
+
+
+@posix
+@pytest.mark.parametrize("bad", [0, 1, 57, 499])
+def test_the_node_that_kills_is_found_among_many_in_its_unit(pool, bad):
+    assert pool.compute(gr.Graph(gr.map(die_on, range(500), [-1] * 500))) == tuple(range(500))
+    nodes = gr.map(die_on, range(500), [bad] * 500)
+    with pytest.raises(gr.WorkerDied) as raised:
+        pool.compute(gr.Graph(gr.combine(sum, nodes)))
+    assert raised.value.node is nodes[bad]
+
+
+@posix
+@pytest.mark.parametrize("depth", [0, 1, 5])
+def test_a_node_that_a_task_returned_kills(pool, depth):
+    """The driver knows the node that returned it."""
+    node = die_inside(depth)
+    with pytest.raises(gr.WorkerDied) as raised:
+        pool.compute(gr.Graph([add(1, 1), node, add(node, 1)]))
+    assert raised.value.node is node
+
+
+@posix
+def test_another_run_on_the_same_pool_goes_on(pool):
+    survivor = pool.run(gr.Graph(gr.map(nap, [0.02] * 40)))
+    for _ in range(2):
+        with pytest.raises(gr.WorkerDied):
+            pool.compute(die("SIGKILL"))
+    try:
+        result = survivor.result()
+    except gr.WorkerDied as error:  # one of its nodes was on the same worker
+        pytest.fail(f"a run died of what another did: {error}")
+    assert result == (None,) * 40
+
+
+@posix
+def test_a_worker_that_dies_while_idle_is_replaced(pool):
+    pids = set(pool.compute(gr.Graph([gr.call(slow_pid) for _ in range(2)])))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert gone(pids) is True
+    assert pool.compute(gr.Graph(gr.map(scale, range(10)))) == tuple(range(0, 20, 2))
+    assert pids.isdisjoint(pool.compute(gr.Graph([gr.call(slow_pid) for _ in range(2)])))
+
+
+def slow_pid():
+    time.sleep(0.2)
+    return os.getpid()
+
+
+@posix
+def test_workers_that_cannot_start_end_the_run(tmp_path):
+    """Not for ever, and with a reason."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'graphray-doom' in os.environ and 'popen_loky' in ' '.join(sys.orig_argv): os._exit(5)\n"
+    )
+    outcome = script(
+        """
+        import os, sys, graphray as gr
+        os.environ["PYTHONPATH"] = sys.argv[1]
+        os.environ["graphray-doom"] = "1"
+        try:
+            gr.call(int).compute("loky:2")
+        except gr.WorkerDied as error:
+            print(error.exitcode, error)
+        """,
+        str(tmp_path),
+    )
+    assert outcome.stdout.startswith("5 ")
+    assert "before they are ready" in outcome.stdout
+
+
+# ---- a warm pool
+
+
+def test_workers_stay_warm(pool):
+    first = set(pool.compute(gr.Graph([gr.call(slow_pid) for _ in range(4)])))
+    for _ in range(5):
+        assert set(pool.compute(gr.Graph([process() for _ in range(50)]))) <= first
+    assert len(first) == 2
+    assert os.getpid() not in first
+
+
+def test_there_are_as_many_workers_as_cores_unless_said():
+    assert gr.executors.Loky().workers == len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else True
+    for nonsense in (0, -1, 1.5, "two"):
+        with pytest.raises(ValueError, match="workers"):
+            gr.executors.Loky(nonsense)
+
+
+def test_two_pools_at_once(loky):
+    with gr.executors.Loky(1) as other:
+        runs = [engine.run(gr.Graph(gr.map(process.fn and process_of, range(20)))) for engine in (loky, other)]
+        here, there = (set(run.result()) for run in runs)
+    assert here.isdisjoint(there)
+
+
+@gr.task
+def process_of(i):
+    return os.getpid()
+
+
+def test_workers_let_go_of_tasks_that_the_driver_dropped(pool):
+    """Closures made in a loop would otherwise fill the workers with what they close over."""
+    counts = []
+    for i in range(30):
+        big = np.zeros(10_000) + i
+        assert pool.compute(gr.Graph(gr.map(gr.task(lambda x, big=big: float(big[0])), range(4)))) == (float(i),) * 4
+        del big
+        counts.append(max(pool.compute(gr.Graph([gr.call(count_tasks) for _ in range(2)]))))
+    assert counts[-1] - counts[10] < 10
+
+
+def count_tasks():
+    import gc
+
+    gc.collect()
+    return sum([type(o).__name__ == "Task" for o in gc.get_objects()])
+
+
+def test_the_driver_lets_go_of_values(pool):
+    """Results, arguments and graphs are nobody's once the caller has dropped them."""
+    import gc
+    import weakref
+
+    array = np.ones(200_000)
+    node = identity(array)
+    result = pool.compute(gr.Graph([node, scale(node)]))
+    references = [weakref.ref(array), weakref.ref(node), weakref.ref(result[1])]
+    del array, node, result
+    pool.compute(add(1, 2))
+    gc.collect()
+    assert [r() for r in references] == [None] * 3
+
+
+# ---- the environment of workers
+
+LIMITS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"]
+
+
+def test_one_thread_per_task_unless_said(loky):
+    assert loky.compute(variables(LIMITS)) == ["1"] * 4
+    with gr.executors.Loky(1, threads_per_task=2) as pool:
+        assert pool.compute(variables(LIMITS)) == ["2"] * 4
+        assert all(v is None for v in variables.fn(LIMITS)), "the driver's own environment is as it was"
+
+
+def test_modules_that_the_driver_can_import_are_found(loky, tmp_path, monkeypatch):
+    """Also where the way to them was added after the pool had started."""
+    (tmp_path / "made_late.py").write_text("import graphray as gr\n@gr.task\ndef f(x):\n    return x + 1000\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import made_late
+
+    assert loky.compute(made_late.f(1)) == 1001
+
+
+def test_what_tasks_print_reaches_the_drivers_terminal(pool, capfd):
+    pool.compute(gr.call(print, "to stdout"))
+    pool.compute(gr.call(os.write, 2, b"to stderr\n"))
+    captured = capfd.readouterr()
+    assert "to stdout" in captured.out
+    assert "to stderr" in captured.err
+
+
+# ---- much data
+
+
+def test_large_values_in_both_directions_at_once(loky):
+    """Each side sends what does not fit into a pipe while the other does: nobody waits for ever."""
+    arrays = [np.full(2_000_000, float(i)) for i in range(6)]
+    results = loky.compute(gr.Graph([[identity(scale(a, 2)), identity(a)] for a in arrays]))
+    for i, (double, same) in enumerate(results):
+        assert double[0] == 2 * i
+        assert same[-1] == i
+
+
+def test_many_large_arguments_ahead(loky):
+    task = gr.task(lambda a, i: float(a[i]))
+    loky.compute(gr.Graph(gr.map(task, [np.zeros(10)] * 20, [0] * 20)))
+    arrays = [np.arange(100_000.0) + i for i in range(100)]
+    assert loky.compute(gr.Graph(gr.map(task, arrays, range(100)))) == tuple(2.0 * i for i in range(100))
+
+
+def test_returned_nodes_that_cannot_be_pickled_run_where_they_are(loky):
+    """Handing them back would be a help, not a need."""
+
+    def wide(n):
+        locks = [threading.Lock() for _ in range(n)]
+        return [gr.call(hold, lock, i) for i, lock in enumerate(locks)]
+
+    graph = gr.Graph([gr.call(wide, 20), gr.call(wide, 3)])
+    assert loky.compute(graph) == [list(range(20)), list(range(3))]
+
+
+def hold(lock, i):
+    with lock:
+        time.sleep(0.005)
+    return i
+
+
+# ---- scripts: tasks of __main__, and how drivers end
+
+
+def script(text, *args, code=0, **options):
+    """Run a program of its own to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "program.py")
+        path.write_text(textwrap.dedent(text))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(path), *args], capture_output=True, text=True, timeout=60, **options
+        )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+MAIN = """
+    import dataclasses
+    import graphray as gr
+
+    print("once")
+    FACTOR = 3
+
+    @dataclasses.dataclass
+    class Pair:
+        a: int
+        b: object = None
+
+    class Odd(Exception):
+        def __init__(self, a, b):
+            super().__init__(a + b)
+
+    def helper(x):
+        return x * FACTOR
+
+    @gr.task
+    def triple(x):
+        return helper(x)
+
+    @gr.task
+    def recurse(n):
+        return triple(1) if n == 0 else recurse(n - 1)
+
+    @gr.task
+    def pair(x):
+        return Pair(x, [x])
+
+    @gr.task
+    def raising():
+        raise Odd("a", "b")
+
+    @gr.task
+    def made():
+        return gr.local(Pair, 5).a
+
+    with gr.executors.Loky(2) as pool:
+        graph = gr.Graph(a=gr.combine(sum, gr.map(triple, range(100))), b=recurse(5), c=pair(Pair(1)), d=made())
+        print(pool.compute(graph))
+        print(type(pool.compute(pair(1))) is Pair)
+        print(pool.compute(gr.call(lambda: FACTOR)))
+        try:
+            pool.compute(raising())
+        except Odd as error:
+            print("odd", error)
+        print(gr.iterate(triple, 1, steps=3).compute(pool))
+"""
+
+PRINTED = """
+    once
+    {'a': 14850, 'b': 3, 'c': Pair(a=Pair(a=1, b=None), b=[Pair(a=1, b=None)]), 'd': 5}
+    True
+    3
+    odd ab
+    27
+"""
+
+
+def test_tasks_and_classes_of_a_script():
+    """Without a guard against being run again by the workers: it is not."""
+    assert script(MAIN).stdout == textwrap.dedent(PRINTED).lstrip()
+
+
+def test_a_script_from_the_command_line_and_from_standard_input():
+    code = textwrap.dedent(MAIN)
+    for command, options in (([sys.executable, "-c", code], {}), ([sys.executable, "-"], {"input": code})):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, **options)
+        assert done.stdout == textwrap.dedent(PRINTED).lstrip()
+
+
+def test_a_fresh_interpreter_has_its_first_result_soon():
+    """The benchmark measures it; here it is only to be no matter of seconds."""
+    began = time.perf_counter()
+    script("import graphray as gr\nassert gr.call(len, 'ab').compute('loky:2') == 2\n")
+    assert time.perf_counter() - began < 5.0
+
+
+def test_a_pool_that_is_not_closed_does_not_keep_the_program_alive():
+    done = script(
+        """
+        import time
+        import graphray as gr
+        pool = gr.executors.Loky(2)
+        print(pool.compute(gr.call(len, "ab")))
+        run = pool.run(gr.Graph(gr.map(time.sleep, [30] * 4)))
+        """
+    )
+    assert done.stdout == "2\n"
+    assert done.stderr == ""
+
+
+def test_leaving_a_program_inside_a_pools_block():
+    began = time.perf_counter()
+    script(
+        """
+        import sys, time
+        import graphray as gr
+        with gr.executors.Loky(2) as pool:
+            run = pool.run(gr.Graph(gr.map(time.sleep, [30] * 4)))
+            time.sleep(0.5)
+            sys.exit(4)
+        """,
+        code=4,
+    )
+    assert time.perf_counter() - began < 8.0
+
+
+DRIVER = """
+    import os, sys, time
+    import graphray as gr
+
+    @gr.task
+    def busy(i):
+        print(os.getpid(), flush=True)
+        time.sleep({seconds})
+        return i
+
+    kind = {kind!r}
+    if kind == "growing":
+        with gr.executors.Loky(2) as pool, pool.open() as run:
+            for i in range(4):
+                run.add(busy(i))
+            for done in run.as_completed():
+                pass
+    elif kind == "idle":
+        with gr.executors.Loky(2) as pool:
+            pool.compute(gr.Graph(gr.map(busy, range(2))))
+            print("idle", flush=True)
+            time.sleep(60)
+    else:
+        gr.Graph(gr.map(busy, range(4))).compute("loky:2")
+"""
+
+
+@contextlib.contextmanager
+def driver(kind):
+    """A program that computes on two workers, at the moment when both are at it (or idle again); and their ids."""
+    text = textwrap.dedent(DRIVER.format(kind=kind, seconds=0.3 if kind == "idle" else 60))
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    family = []
+    try:
+        workers = {int(process.stdout.readline()) for _ in range(2)}
+        if kind == "idle":
+            assert process.stdout.readline() == "idle\n"
+        assert len(workers) == 2
+        family = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
+        assert workers <= set(family)
+        yield process, family
+    finally:
+        for pid in (process.pid, *family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+@posix
+@pytest.mark.parametrize("kind", ["run", "growing", "idle"])
+@pytest.mark.parametrize("to", ["group", "driver"])
+def test_ctrl_c_leaves_no_process(kind, to):
+    """A terminal sends the signal to the whole group; an editor or a supervisor to the driver alone."""
+    with driver(kind) as (process, family):
+        (os.killpg if to == "group" else os.kill)(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+        assert process.returncode in (1, -signal.SIGINT, 130)
+        assert err.count("Traceback") == 1
+        assert err.strip().endswith("KeyboardInterrupt")
+        assert gone(family) is True
+
+
+@posix
+@pytest.mark.parametrize("kind", ["run", "idle"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_killed_driver_leaves_no_process_and_no_file(kind, name):
+    before = files()
+    with driver(kind) as (process, family):
+        os.kill(process.pid, getattr(signal, name))
+        process.wait(timeout=10)
+        assert gone(family) is True
+    assert files() <= before
+
+
+def files():
+    """Files that graphray has made, wherever it makes some."""
+    places = [d for d in ("/dev/shm", tempfile.gettempdir()) if os.path.isdir(d)]
+    return {f"{place}/{name}" for place in places for name in os.listdir(place) if "graphray" in name}
+
+
+def test_no_file_is_left_or_needed_while_a_pool_works(pool):
+    before = files()
+    pool.compute(gr.Graph([identity(np.ones(500_000)) for _ in range(4)]))
+    pool.close()
+    assert files() <= before
+
+
+# ---- ending runs
+
+
+def test_a_cancelled_run_of_a_named_engine_closes_it(tmp_path):
+    path = str(tmp_path / "notes")
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    run = gr.Graph([noted(path, "began"), nap(30)]).run("loky:2")
+    deadline = time.monotonic() + 10
+    while not notes(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    mine = {p.pid for p in psutil.Process().children(recursive=True)} - before
+    run.cancel()
+    with pytest.raises(gr.Cancelled):
+        run.result()
+    trackers = {p for p in mine if psutil.pid_exists(p) and "tracker" in " ".join(psutil.Process(p).cmdline())}
+    assert gone(mine - trackers) is True
+
+
+def test_a_result_that_takes_too_long_goes_on(pool):
+    run = pool.run(nap(0.5, "there"))
+    with pytest.raises(TimeoutError, match=r"0\.05"):
+        run.result(timeout=0.05)
+    assert not run.done()
+    assert run.result() == "there"
+
+
+@posix
+def test_ctrl_c_in_a_waiting_thread_leaves_the_pool_usable(pool):
+    """As in a notebook: the pool is meant to stay."""
+    timer = threading.Timer(0.5, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    pool.compute(add(1, 2))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.compute(gr.Graph(gr.map(nap, [30, 30, 30])))
+    timer.join()
+    began = time.monotonic()
+    assert pool.compute(gr.Graph(gr.map(scale, range(20)))) == tuple(range(0, 40, 2))
+    assert time.monotonic() - began < 10
