@@ -7,6 +7,7 @@ nodes that return nodes, budgets, recalls, failures.
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -152,6 +153,8 @@ class Simulator:
                 self.units.append(instruction.unit)
                 self.handed.append(len(instruction.unit.nodes))
                 self._later(self._arrive, instruction.unit)
+            elif kind is core.Recall and not instruction.cancelled and self._on_its_way(instruction.unit):
+                self.at(self.now, functools.partial(self.tell, core.UnitDelayed(instruction.unit)))
             elif kind is core.Recall:
                 self.recalls.append(instruction.unit)
                 self._later(self._recall, instruction.unit, instruction.cancelled)
@@ -164,6 +167,9 @@ class Simulator:
         if self.core.watchful and not self._ticking:
             self._ticking = True
             self.at(self.now + TICK, self._tick)
+
+    def _on_its_way(self, unit: Unit) -> bool:
+        return self.core.units.get(unit.worker) is unit and self.workers[unit.worker].unit is not unit
 
     def _tick(self) -> None:
         self._ticking = False

@@ -29,6 +29,7 @@ from graphray.executors.protocol import (
     Released,
     Run,
     Tick,
+    UnitDelayed,
     UnitDone,
     UnitRecalled,
     WorkerJoined,
@@ -58,6 +59,7 @@ __all__ = [
     "Run",
     "Tick",
     "Unit",
+    "UnitDelayed",
     "UnitDone",
     "UnitRecalled",
     "WorkerJoined",
@@ -70,9 +72,7 @@ LEAST = 1e-3  # seconds of work that a unit is worth; below this the trip costs 
 PROBE = 8  # nodes of a task never seen that go into one unit
 PROBE_BUDGET = 5e-3  # seconds
 OVERDUE = 0.02  # seconds over its budget after which what a unit has not begun is recalled, if somebody is idle
-TRAVEL = 10e-6  # seconds that a node of a unit may take to reach its worker and come back, beside its work
 LARGEST = 20_000  # nodes in a unit
-PATIENCE = 1.0  # seconds to which that may grow, where workers turn out to have had too little time
 HOMES = 10_000  # `near` keys remembered
 AHEAD = 4  # units' worth of ready work per worker, above which units are given out ahead
 
@@ -99,7 +99,6 @@ class Core:
         self.costs: weakref.WeakKeyDictionary[Task, list[float]] = (
             weakref.WeakKeyDictionary()
         )  # calls and seconds so far
-        self.overdue = OVERDUE  # grows where recalls turn out to come before a worker had its time
         self._ids = count(1)
         self._out: list[Instruction] = []
         self._now = 0.0
@@ -119,6 +118,8 @@ class Core:
             self._add(event.job, event.roots)  # type: ignore[attr-defined]
         elif kind is UnitRecalled:
             self._unit_recalled(event.unit, event.nodes)  # type: ignore[attr-defined]
+        elif kind is UnitDelayed:
+            self._unit_delayed(event.unit)  # type: ignore[attr-defined]
         elif kind is Released:
             event.job.held.pop(event.node, None)  # type: ignore[attr-defined]
         elif kind is JobClosed:
@@ -347,9 +348,6 @@ class Core:
             else:
                 tally[0] += calls
                 tally[1] += seconds
-        if unit.recalled is not None and self._now - unit.started > unit.budget > 2 * _seconds(event):
-            # It was recalled before it had its time: messages take longer here than thought.
-            self.overdue = min(2 * self.overdue, PATIENCE)
         if job.over:
             return
         if event.failed is not None:
@@ -400,6 +398,11 @@ class Core:
         unit.recalled = set(nodes)
         job.wait_again(nodes)
 
+    def _unit_delayed(self, unit: Unit) -> None:
+        """A unit was recalled before its worker had begun it: it keeps all its nodes, and its time starts anew."""
+        unit.recalled = None
+        unit.started = self._now
+
     def _recall(self) -> None:
         """Somebody is idle: have those give back who hold more than they can do soon."""
         for unit in self.queued.values():
@@ -407,8 +410,7 @@ class Core:
                 unit.recalled = set()
                 self._out.append(Recall(unit))
         for unit in self.units.values():
-            patience = unit.budget + self.overdue + len(unit.nodes) * TRAVEL
-            if unit.recalled is None and unit.shared and self._now - unit.started > patience:
+            if unit.recalled is None and unit.shared and self._now - unit.started > unit.budget + OVERDUE:
                 unit.recalled = set()
                 self._out.append(Recall(unit))
 
@@ -435,11 +437,6 @@ class Core:
                 f"the worker {event.worker} ended {how} while it ran {what}", node, event.signal, event.exitcode
             ),
         )
-
-
-def _seconds(event: UnitDone) -> float:
-    """How long the tasks of a unit ran."""
-    return sum([seconds for _, seconds in event.spent.values()])
 
 
 def _near(node: Node) -> Any:

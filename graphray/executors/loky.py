@@ -26,7 +26,17 @@ from loky.backend import get_context
 
 from graphray.errors import Failure, WorkerDied
 from graphray.executors.base import Executor
-from graphray.executors.core import Core, Event, Job, JobClosed, UnitDone, UnitRecalled, WorkerJoined, WorkerLost
+from graphray.executors.core import (
+    Core,
+    Event,
+    Job,
+    JobClosed,
+    UnitDelayed,
+    UnitDone,
+    UnitRecalled,
+    WorkerJoined,
+    WorkerLost,
+)
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH, main
 from graphray.graph.containers import ATOMS, freeze
@@ -302,9 +312,13 @@ class Loky(Executor):
     def recall_unit(self, unit: Unit, cancelled: bool) -> None:
         """Ask for what a worker has not begun."""
         p = self._processes.get(unit.worker)
-        if p is not None:
-            with contextlib.suppress(OSError):
-                p.control.send((unit.id, cancelled))
+        if p is None:
+            return
+        if not cancelled and p.sent and p.sent[0].unit == unit.id and not _begun(p, unit):
+            self.post(UnitDelayed(unit))
+            return
+        with contextlib.suppress(OSError):
+            p.control.send((unit.id, cancelled))
 
     # ---- news in
 
@@ -534,10 +548,15 @@ def _plain(node: Node) -> Any:
     return rewrite((node._args, node._kwargs), lambda x: None if type(x) is Node else x)
 
 
+def _begun(p: _Process, unit: Unit) -> bool:
+    """Whether a worker has begun the first node of a unit."""
+    return p.marker[3] == unit.id and p.marker[0] >= 0
+
+
 def _position(p: _Process, unit: Unit) -> Node | None:
     """The node that a worker was at when it died."""
-    begun, outer, apart = p.marker[0], p.marker[1], p.marker[2]
-    position = outer - 1 if outer else begun - apart
+    done, outer, apart = max(p.marker[0], 0), p.marker[1], p.marker[2]
+    position = outer - 1 if outer else done - apart
     return unit.nodes[position] if 0 <= position < len(unit.nodes) else None
 
 

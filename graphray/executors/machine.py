@@ -80,8 +80,8 @@ class Machine:
         self._found: list[Any] = []
         self._dynamic = False
         self._left: Node | None = None
-        # Where the run is, in memory that outlives the process: nodes begun; the outermost node (from 1) whose returned
-        # nodes are running, or 0; how many of those begun were such returned nodes.
+        # Where the run is, in memory that outlives the process: nodes done before the one that is running; the
+        # outermost node (from 1) whose returned nodes are running, or 0; how many of the done were such returned ones.
         self.marker: Any = None
         self._length = 0
         self._wanted: Iterable[Node] = ()

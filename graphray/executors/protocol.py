@@ -127,6 +127,15 @@ class UnitRecalled(Event):
         self.nodes = nodes
 
 
+class UnitDelayed(Event):
+    """A unit that was recalled is still on its way, and no other is before it: a large input takes its time."""
+
+    __slots__ = ("unit",)
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+
+
 class Tick(Event):
     """Nothing happened but time; wanted while `Core.watchful` says so."""
 

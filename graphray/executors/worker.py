@@ -182,7 +182,7 @@ class Worker:
         machine.marker = self.marker
         machine.table = table
         machine.load(nodes, exported, given)
-        self.marker[0] = self.marker[1] = self.marker[2] = 0
+        self.marker[0], self.marker[1], self.marker[2], self.marker[3] = -1, 0, 0, unit
         with self.claim:
             self.machine = machine
             machine.halt = unit in self.void
