@@ -6,20 +6,22 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import Any
 
     from graphray.executors.core import Job
     from graphray.graph.node import Node
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+_CALLED = "graphray: called with "
 _OURS = (_HERE, os.path.join(os.path.dirname(_HERE), "graph"))
 
 
 def describe(
     error: BaseException, job: Job, node: Node, trail: Sequence[str], worker: str, attempt: int, skipped: int
 ) -> None:
-    """Add notes: which node, how it leads to an output, its arguments, where it ran, and what is skipped for it."""
+    """Add notes: which node, where it ran, how it leads to an output, and what is skipped for it."""
     if described(error):
         return
     path = " → ".join([*_path(job, node), *trail])
@@ -30,6 +32,22 @@ def describe(
     if skipped:
         what = "1 node that needs its value is" if skipped == 1 else f"{skipped:,} nodes that need its value are"
         error.add_note(f"graphray: {what} skipped")
+
+
+def describe_arguments(error: BaseException, node: Node, values: Mapping[Node, Any]) -> None:
+    """Add a note of what the function was called with: shapes and sizes, where the node's label only shows `…`."""
+    if not node._deps or any([n.startswith(_CALLED) for n in getattr(error, "__notes__", ())]):
+        return
+    shown = [_shown(a, values) for a in node._args]
+    shown += [f"{name}={_shown(a, values)}" for name, a in (node._kwargs or {}).items()]
+    more = ", …" if len(shown) > 8 else ""
+    error.add_note(f"{_CALLED}{', '.join(shown[:8])}{more}")
+
+
+def _shown(argument: Any, values: Mapping[Node, Any]) -> str:
+    from graphray.graph.node import Node, short
+
+    return short(values.get(argument)) if type(argument) is Node else short(argument)
 
 
 def described(error: BaseException) -> bool:

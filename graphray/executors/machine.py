@@ -16,6 +16,7 @@ from operator import length_hint
 
 from graphray.errors import Failure
 from graphray.executors.context import current
+from graphray.executors.failures import describe_arguments
 from graphray.graph.containers import ATOMS, read_only, rewrite
 from graphray.graph.dataflow import Graph
 from graphray.graph.fan import as_node
@@ -397,6 +398,7 @@ class Machine:
     def _fail(self, node: Node, error: Exception) -> bool:
         """Note a failure; whether to go on."""
         self._found.clear()
+        describe_arguments(error, node, self.values)
         if not self.collect:
             self.failed = (node, error)
             return False

@@ -197,6 +197,7 @@ def pack_error(error: BaseException, seen: tuple[BaseException, ...] = ()) -> An
         pack_error(cause, seen) if cause is not None else None,
         pack_error(context, seen) if context is not None and cause is None else None,
         error.__suppress_context__,
+        list(getattr(error, "__notes__", ())),
     )
 
 
@@ -231,7 +232,7 @@ def _revive(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, A
 
 def unpack_error(packed: Any) -> BaseException:
     """The exception again, with a traceback of the frames it went through; `RemoteError` where it cannot be rebuilt."""
-    body, text, frames, cause, context, suppressed = packed
+    body, text, frames, cause, context, suppressed, notes = packed
     error: BaseException | None = None
     if body is not None:
         try:
@@ -247,6 +248,8 @@ def unpack_error(packed: Any) -> BaseException:
     elif context is not None:
         error.__context__ = unpack_error(context)
     error.__suppress_context__ = suppressed
+    if notes:
+        error.__notes__ = notes  # not every exception pickles its own
     return error
 
 

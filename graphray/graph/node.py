@@ -274,14 +274,15 @@ def topological(roots: Any, known: Any = ()) -> list[Node]:
 def _label(node: Node) -> str:
     shown = []
     for a in node._args:
-        shown.append("…" if type(a) is Node else _short(a))
+        shown.append("…" if type(a) is Node else short(a))
     for k, a in (node._kwargs or {}).items():
-        shown.append(f"{k}={'…' if type(a) is Node else _short(a)}")
+        shown.append(f"{k}={'…' if type(a) is Node else short(a)}")
     text = ", ".join(shown[:4]) + (", …" if len(shown) > 4 else "")
     return f"{node._task.name}({text})"
 
 
-def _short(x: Any) -> str:
+def short(x: Any) -> str:
+    """A short text for a value: itself if it is small and plain, else its type and size or shape."""
     kind = type(x)
     if kind in ATOMS:
         text = repr(x) if not isinstance(x, (str, bytes)) or len(x) <= 40 else repr(x[:36]) + "…"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from graphray.graph.node import Node, _short, find
+from graphray.graph.node import Node, find, short
 from graphray.graph.task import Task
 from graphray.graph.views.text import clean, enumerate_some, shorten, times
 
@@ -169,8 +169,8 @@ def _detail(node: Node) -> str:
     tasks = [clean(a.name) for a in node.args if isinstance(a, Task)]
     if tasks:  # map, reduce, combine, iterate: what matters is what they call
         return ", ".join(tasks)
-    shown = [_short(a) for a in node.args if not find(a)]
-    shown += [f"{name}={_short(a)}" for name, a in node.kwargs.items() if not find(a)]
+    shown = [short(a) for a in node.args if not find(a)]
+    shown += [f"{name}={short(a)}" for name, a in node.kwargs.items() if not find(a)]
     return clean(", ".join(shown))
 
 

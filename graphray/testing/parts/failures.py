@@ -14,6 +14,7 @@ from graphray.executors import Executor
 from graphray.testing.part import Part, needs
 from graphray.testing.tasks import (
     Odd,
+    Stubborn,
     add,
     as_graph,
     divide,
@@ -44,6 +45,11 @@ def fail_after(seconds: float, text: str) -> Any:
 def fail_deeper(x: int) -> Any:
     """Return nodes of which one fails and one needs it."""
     return add(add(fail(f"inside {x}"), 1), scale(x))
+
+
+def fail_stubborn_on(matrix: Any) -> Any:
+    """Raise an exception that pickling does not carry its notes for."""
+    raise Stubborn(str(matrix.shape))
 
 
 @gr.task
@@ -136,6 +142,14 @@ class Failures(Part):
         assert "fail('x')" in text
         assert "fail → add → scale" in text
         assert "2 nodes" in text
+
+    def test_notes_say_what_the_function_was_called_with(self, executor: Executor) -> None:
+        """Shapes of arrays and sizes of lists, which the node itself does not know."""
+        matrix, listed = gr.call(np.zeros, (3, 4)), identity([1, 2, 3])
+        error = caught(executor, fail("x", matrix, listed, 7))
+        assert "graphray: called with 'x', float64[3, 4], list[3], 7" in error.__notes__
+        error = caught(executor, gr.call(fail_stubborn_on, matrix))
+        assert "graphray: called with float64[3, 4]" in error.__notes__
 
     def test_the_users_frames_are_in_the_traceback(self, executor: Executor) -> None:
         """Each of them, with file and line; and a failing one is not described twice."""
