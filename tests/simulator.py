@@ -242,10 +242,7 @@ class Simulator:
             worker.machine.halt = True
             worker.machine.cancelled |= cancelled
             if not cancelled:
-                m = worker.machine
-                # `_step` stopped at the next node, which a machine that runs on would not have come to.
-                not_begun = [m._left] if m._left is not None and len(m._frames) == 1 else []
-                self._later(self.tell, core.UnitRecalled(unit, not_begun + m.not_begun()))
+                self._later(self.tell, core.UnitRecalled(unit, worker.machine.not_begun()))
 
 
 def makespan(durations: Iterable[float], workers: int) -> float:

@@ -188,7 +188,7 @@ class Core:
             if self.sequential:
                 job.ready = []
                 unit = Unit(next(self._ids), job, worker, nodes, float("inf"), False)
-                unit.exports = [r for r in job.wanted if r not in job.values]
+                unit.exports = list(job.wanted) if job.growing else job.roots
             else:
                 unit = self._take(job, worker)
             self.units[worker] = unit

@@ -135,7 +135,7 @@ class InProcess(Executor):
         if failed is not None:
             node, error = failed
             self.failed(run.job, node, error, machine.trail(), "inprocess", machine.attempt)
-        values = {} if failed is not None else {n: machine.values[n] for n in unit.exports}
+        values = {} if failed is not None else machine.values
         job.done, job.total = done + machine.grown, total + machine.grown  # the unit's own are counted by the core
         self.report_failures(job, values, "inprocess")
         run.note_spent("inprocess", machine.spent)

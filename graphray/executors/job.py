@@ -54,7 +54,7 @@ class Unit:
         self.budget = budget
         self.hungry = hungry
         self.inputs: dict[Node, Any] = {}
-        self.exports: list[Node] = []
+        self.exports: Sequence[Node] = ()
         self.recalled: set[Node] | None = None
         self.shared = len(nodes) > 1
         self.started = 0.0
@@ -108,13 +108,13 @@ class Job:
 
     def add(self, roots: Sequence[Node], sequential: bool) -> None:
         """Want the values of further nodes. In sequence, their order is all there is to know."""
-        fresh = [r for r in roots if r not in self.wanted]
-        self.wanted.update(fresh)
-        self.missing += len(fresh)
+        before = len(self.wanted)
+        self.wanted.update(roots)
+        self.missing += len(self.wanted) - before
         if not self.growing:
-            order: Sequence[Node] = self.nodes or topological(fresh)
+            order: Sequence[Node] = self.nodes or topological(roots)
         else:
-            order = topological(fresh, _Known(self))
+            order = topological(roots, _Known(self))
             self.planned.update(order)
         if sequential:
             self.total += len(order)
@@ -326,7 +326,11 @@ class Job:
         """Everything that was wanted is done, by the one worker there is."""
         self.values = values
         self.done += len(unit.nodes)
-        self.planned.difference_update(unit.nodes)
+        if self.growing:
+            self.planned.difference_update(unit.nodes)
+        if not self.growing and not self.collect:
+            self.missing -= len(unit.exports)
+            return
         for node in unit.exports:
             self._wanted_done(node)
 

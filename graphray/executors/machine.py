@@ -80,7 +80,6 @@ class Machine:
         self._frames: list[tuple[Iterator[Node], Node | None, Node | None, list[Node]]] = []
         self._found: list[Any] = []
         self._dynamic = False
-        self._left: Node | None = None
         # Where the run is, in memory that outlives the process: nodes done before the one that is running; the
         # outermost node (from 1) whose returned nodes are running, or 0; how many of the done were such returned ones.
         self.marker: Any = None
@@ -145,11 +144,9 @@ class Machine:
         try:
             while frames:
                 todo, target, result, _ = frames[-1]
-                if self._left is not None:
-                    todo = self._push_back()
                 for node in todo:
                     if (now >= deadline and count > first) or self.halt:
-                        self._left = node
+                        _step_back(todo)
                         return False
                     if self._dynamic and node not in known:  # run already, as part of what a task returned
                         if marker is not None and len(frames) == 1:
@@ -383,7 +380,7 @@ class Machine:
             for n in _remaining(todo):
                 if (not self._dynamic or n in self._known) and all([d in values for d in n._deps]):
                     free += 1
-                    if free > 1 or self._left is not None:
+                    if free > 1:
                         return True
         return False
 
@@ -419,20 +416,9 @@ class Machine:
 
     # ---- what is left
 
-    def _push_back(self) -> Iterator[Node]:
-        """The node at which the last run stopped comes first again."""
-        assert self._left is not None
-        todo, *rest = self._frames[-1]
-        todo = iter([self._left, *todo])
-        self._left = None
-        self._frames[-1] = (todo, *rest)  # type: ignore[assignment]
-        return todo
-
     def left(self) -> list[Node]:
         """The nodes not begun, each after what it needs."""
         nodes: dict[Node, None] = {}
-        if self._left is not None:
-            nodes[self._left] = None
         for todo, *_ in reversed(self._frames):
             nodes.update(dict.fromkeys(_remaining(todo)))
         return [n for n in nodes if n in self._known] if self._dynamic else list(nodes)
@@ -480,6 +466,12 @@ def _remaining(todo: Any) -> list[Node]:
     _, state, *position = todo.__reduce__()
     items = state[0]
     return items[position[0] :] if position else list(items)
+
+
+def _step_back(todo: Any) -> None:
+    """A list's iterator gives the item again that it gave last."""
+    *_, position = todo.__reduce__()
+    todo.__setstate__(position - 1)
 
 
 def _graphs_as_structures(x: Any) -> Any:

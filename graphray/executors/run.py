@@ -194,7 +194,9 @@ class Run(BaseRun):
 
 
 def _assemble(x: Any, values: Mapping[Node, Any]) -> Any:
-    return values[x] if type(x) is Node else rewrite(x, lambda y: values[y] if type(y) is Node else y)
+    if type(x) in (list, tuple) and set(map(type, x)) == {Node}:  # by far the most frequent large structure
+        return type(x)(map(values.__getitem__, x))
+    return rewrite(x, lambda y: values[y] if type(y) is Node else y)
 
 
 class DoneNode:

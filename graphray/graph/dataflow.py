@@ -30,7 +30,7 @@ class Graph:
         TypeError: no output, several unnamed ones, or inputs of one name that disagree.
     """
 
-    __slots__ = ("__weakref__", "_combinations", "_hash", "_nodes", "_outputs", "_roots")
+    __slots__ = ("__weakref__", "_combinations", "_hash", "_nodes", "_outputs", "_roots", "_tasks")
 
     def __init__(self, unnamed: Any = ..., /, **outputs: Any) -> None:
         if unnamed is ...:
@@ -49,6 +49,7 @@ class Graph:
         self._combinations = combinations
         self._nodes: tuple[Node, ...] | None = None
         self._roots: tuple[Node, ...] | None = None
+        self._tasks: frozenset[Task] | None = None
         self._hash: int | None = None
 
     # ---- what it is
@@ -71,16 +72,16 @@ class Graph:
     def roots(self) -> tuple[Node, ...]:
         """The distinct nodes that the outputs are made of, in order."""
         if self._roots is None:
-            found: dict[Node, None] = {}
-            for x in self._outputs.values():
-                found.update({x: None} if type(x) is Node else find(x))
-            self._roots = tuple(found)
+            outputs = list(self._outputs.values())
+            self._roots = tuple(find(outputs[0] if len(outputs) == 1 else outputs))
         return self._roots
 
     @property
     def tasks(self) -> frozenset[Task]:
         """The distinct tasks that its nodes call."""
-        return frozenset([n._task for n in self.nodes])
+        if self._tasks is None:
+            self._tasks = frozenset([n._task for n in self.nodes])
+        return self._tasks
 
     @property
     def inputs(self) -> Mapping[str, Any]:
