@@ -419,6 +419,43 @@ def test_recursion_gives_the_right_value_whoever_runs_it(workers, seconds):
 #          0 ⟹ 1 ⟹ 2 ⟹ … ⟹ 1000
 
 
+def test_what_a_task_returned_may_need_what_only_that_task_was_given():
+    given = gr.call(int)
+    outer = gr.call(float, given)
+    inner = gr.call(abs, given)  # what `outer` returns
+    engine = core.Core()
+    engine.handle(core.WorkerJoined("w"), 0.0)
+    job = core.Job([outer])
+    (first,) = runs(engine.handle(core.JobAdded(job), 0.0))
+    (second,) = runs(engine.handle(core.UnitDone("w", first, {given: 0}), 0.0))
+    assert second.inputs == {given: 0}
+    (third,) = runs(engine.handle(core.UnitDone("w", second, {}, left=[inner], awaiting=[(outer, inner)]), 0.0))
+    assert third.nodes == [inner]
+    assert third.inputs == {given: 0}
+    engine.handle(core.UnitDone("w", third, {inner: 0}), 0.0)
+    assert job.over
+    assert job.values == {outer: 0}
+
+
+def runs(instructions):
+    """The units that are to be run."""
+    return [i.unit for i in instructions if type(i) is core.Run]
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 0.002, 0.03])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_task_may_return_nodes_of_its_own_run(workers, seconds):
+    sim = Simulator(workers)
+    leaves = gr.map(sim.task("leaf", 1e-3, lambda i: i), range(12))
+    outers = gr.map(sim.task("outer", seconds, lambda i: leaves[i]), range(12))
+    job = core.Job([*outers, *leaves])
+    job.shared = True
+    sim.tell(core.JobAdded(job))
+    sim.run()
+    assert sim.finished[job][1] is None
+    assert [job.values[n] for n in job.roots] == [*range(12)] * 2
+
+
 @pytest.mark.parametrize("seconds", [0.0, 1e-3, 0.1])
 def test_a_loop_of_returned_nodes_stays_where_it_is(seconds):
     sim = Simulator(3, trip=1e-3)

@@ -57,6 +57,7 @@ class Executor:
 
     name = "executor"
     workers = 1
+    shares_memory = True  # the workers see the driver's own objects
 
     def __init__(self) -> None:
         self._core = Core()
@@ -176,6 +177,7 @@ class Executor:
 
     def _begin(self, run: BaseRun) -> None:
         self._ensure_started()
+        run.job.shared = self.shares_memory
         run.publish_started()
         self._runs[run.job] = run
         self._tell(JobAdded(run.job))

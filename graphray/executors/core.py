@@ -121,7 +121,7 @@ class Core:
         elif kind is UnitDelayed:
             self._unit_delayed(event.unit)  # type: ignore[attr-defined]
         elif kind is Released:
-            event.job.held.pop(event.node, None)  # type: ignore[attr-defined]
+            event.job.held.drop(event.node)  # type: ignore[attr-defined]
         elif kind is JobClosed:
             self._close(event.job, event.error)  # type: ignore[attr-defined]
         elif kind is WorkerJoined:

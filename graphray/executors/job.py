@@ -68,6 +68,7 @@ class Job:
         nodes: all they need, each after what it needs, where that is known.
         values: values that are known and still needed, by node.
         wanted: the nodes whose values are the result.
+        shared: its workers share the driver's memory, so that a task may return nodes of this very job.
         error: what ended it.
         over: it takes no further part.
     """
@@ -86,12 +87,12 @@ class Job:
         self.threads: int | None = None  # of BLAS and OpenMP, where an engine can set that per run
         self.collect = collect
         self.growing = growing
+        self.shared = False
         self.values: dict[Node, Any] = {}
         self.wanted: set[Node] = set()
         self.missing = 0  # wanted nodes without a value
-        # What a growing job has computed, for as long as the caller holds the node.
-        self.held: weakref.WeakKeyDictionary[Node, Any] = weakref.WeakKeyDictionary()
-        self.planned: set[Node] = set()  # nodes taken up and not done (kept for growing jobs only)
+        self.held = Held()
+        self.planned: set[Node] = set()  # nodes taken up and not done; kept where one may be asked for again
         self.waiting: dict[Node, int] = {}  # how many values a node still waits for
         self.consumers: dict[Node, list[Node]] = {}  # who waits for a node's value
         self.uses: dict[Node, int] = {}  # how many nodes have still to use a known value
@@ -100,6 +101,7 @@ class Job:
         self.awaiting: dict[Node, list[Node]] = {}  # by node: who has its value, too
         self.completed: list[Node] = []  # wanted nodes of a growing job that are done, and not yet reported
         self.ran: set[Node] = set()  # nodes that ran, and wait for the value of one they returned
+        self.alone: set[Node] = set()  # nodes to be run in units of their own: one of them does harm
         self.total = 0
         self.done = 0
         self.failures = 0
@@ -115,10 +117,11 @@ class Job:
             order: Sequence[Node] = self.nodes or topological(roots)
         else:
             order = topological(roots, _Known(self))
-            self.planned.update(order)
         if sequential:
             self.total += len(order)
             self.ready += order
+            if self.growing:
+                self.planned.update(order)
             return
         if self.growing:
             for node in order:
@@ -132,6 +135,8 @@ class Job:
         fresh: list[Node] = []
         inline: list[Node] = []
         self.total += len(order)
+        if self.growing or self.shared:
+            self.planned.update(order)
         for node in order:
             deps = node._deps
             if deps:
@@ -184,7 +189,7 @@ class Job:
         if exports is not unit.nodes:
             for node in unit.nodes:
                 consumers.pop(node, None)
-            if self.growing:
+            if self.growing or self.shared:
                 self.planned.difference_update(unit.nodes)
         if unit.inputs:
             for node in unit.nodes:
@@ -199,6 +204,8 @@ class Job:
             done = list(nodes)
             self.done += len(done)
             self.missing -= len(done)
+            if self.shared:
+                self.planned.difference_update(done)
             if inputs:
                 for node in done:
                     self._release(node._deps, inputs)
@@ -242,14 +249,17 @@ class Job:
             if awaiting and node in awaiting:
                 value = known[node]
                 for target in awaiting.pop(node):
-                    known[target] = value if type(value) is not Failure else Failure(value.error, target)
+                    known[target] = _of_target(value, target)
                     work.append(target)
             if node in wanted:
                 self._wanted_done(node)
             elif node in known and node not in uses:
                 del known[node]
-        if self.growing:
+        if self.growing or self.shared:
             self.planned.difference_update(work)
+        if self.growing and self.heights:
+            for node in work:
+                self.heights.pop(node, None)
         if fresh:
             self.push(fresh)
 
@@ -301,8 +311,8 @@ class Job:
     def find_exports(self, unit: Unit) -> None:
         """Say which values of a unit are needed outside: by nodes that are not in it, or as results."""
         consumers, wanted, awaiting = self.consumers, self.wanted, self.awaiting
-        if not consumers or self.growing:
-            # All of them are wanted; or may be, by nodes that are added while the unit runs.
+        if not consumers or self.growing or self.shared:
+            # All of them are wanted; or may be, by nodes that are added or returned while the unit runs.
             unit.exports = unit.nodes
             return
         inside = set(unit.nodes)
@@ -312,7 +322,7 @@ class Job:
             if not inside.issuperset(consumers.get(n, ())) or n in wanted or (awaiting and n in awaiting)
         ]
 
-    def give_inputs(self, unit: Unit, values: Mapping[Node, Any]) -> None:
+    def give_inputs(self, unit: Unit, values: Mapping[Node, Any] | Held) -> None:
         """Put those of `values` into a unit that it needs from outside."""
         inputs = unit.inputs
         if not values:
@@ -339,9 +349,11 @@ class Job:
         inside = set(unit.nodes)
         recalled = unit.recalled or ()
         not_done = set(event.left).union(recalled)
-        uses = self.uses
-        self.values.update(event.values)
-        for d in event.values:  # none is dropped before all that need it have said so
+        uses, values = self.uses, self.values
+        # What the unit had and what it made is not dropped before all that need it have said so.
+        at_hand = {**unit.inputs, **event.values}
+        values.update(at_hand)
+        for d in at_hand:
             uses[d] = uses.get(d, 0) + 1
         for target, inner in event.awaiting:
             not_done.add(target)
@@ -359,9 +371,15 @@ class Job:
         self._finish([n for n in unit.nodes if n not in not_done], {}, unit.inputs)
         self.wait_again(back)
         new = [n for n in event.left if n not in inside]
+        if self.shared:  # a task may have returned nodes that are computed already, or elsewhere
+            new = [n for n in new if n not in self.planned and n not in values]
         if new:
             self.plan(new)
-        self._release(event.values, event.values)
+        for _, inner in event.awaiting:
+            if inner in values and inner in self.awaiting:
+                for target in self.awaiting.pop(inner):
+                    self._finish([target], {target: _of_target(values[inner], target)}, {})
+        self._release(at_hand, at_hand)
 
     def wait_again(self, nodes: Iterable[Node]) -> None:
         """Nodes that were handed out were not begun: they wait for what is missing, or are ready."""
@@ -379,6 +397,45 @@ class Job:
             self._finish([node], {node: self._settle(node)}, self.values)
 
 
+class Held:
+    """What a growing job has computed: by the handles that the caller holds, and by the nodes they stand for."""
+
+    def __init__(self) -> None:
+        self._values: weakref.WeakKeyDictionary[Node, Any] = weakref.WeakKeyDictionary()
+        self.handles: weakref.WeakKeyDictionary[Node, weakref.ref[Node]] = weakref.WeakKeyDictionary()
+
+    def _key(self, node: Node) -> Node | None:
+        if node in self._values:
+            return node
+        ref = self.handles.get(node)
+        handle = ref() if ref is not None else None
+        return handle if handle is not None and handle in self._values else None
+
+    def __contains__(self, node: Node) -> bool:
+        return self._key(node) is not None
+
+    def __getitem__(self, node: Node) -> Any:
+        key = self._key(node)
+        if key is None:
+            raise KeyError(node)
+        return self._values[key]
+
+    def __setitem__(self, node: Node, value: Any) -> None:
+        self._values[node] = value
+
+    def get(self, node: Node, default: Any = None) -> Any:
+        """The value of a node, or the default."""
+        key = self._key(node)
+        return default if key is None else self._values.get(key, default)
+
+    def drop(self, handle: Node) -> None:
+        """Let go of a value."""
+        self._values.pop(handle, None)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
 class _Known:
     """The nodes a growing job has taken up or computed, as a container for `topological`."""
 
@@ -387,6 +444,11 @@ class _Known:
 
     def __contains__(self, node: Node) -> bool:
         return node in self.job.planned or node in self.job.held
+
+
+def _of_target(value: Any, target: Node) -> Any:
+    """The value of a returned node as that of the node whose task returned it."""
+    return value if type(value) is not Failure else Failure(value.error, target)
 
 
 def _inline(node: Node, values: dict[Node, Any]) -> Any:

@@ -450,7 +450,7 @@ class Machine:
 
     def not_begun(self) -> list[Node]:
         """What the outermost frame has not begun; may be called from another thread once `halt` is set."""
-        todo = _remaining(self._frames[0][0]) if self._frames else []
+        todo = [n for frame in self._frames[:1] for n in _remaining(frame[0])]
         return [n for n in todo if n in self._known] if self._dynamic else todo
 
 

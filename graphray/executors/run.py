@@ -243,7 +243,7 @@ class GrowingRun(BaseRun):
         super().__init__(executor, job, subscribers, owned)
         self._open = 0
         # Which handle stands for a node that was added, and for which node a handle stands.
-        self._handles: weakref.WeakKeyDictionary[Node, weakref.ref[Node]] = weakref.WeakKeyDictionary()
+        self._handles = job.held.handles
         self._added: weakref.WeakKeyDictionary[Node, weakref.ref[Node]] = weakref.WeakKeyDictionary()
         self._done: collections.deque[Node] = collections.deque()
         self._changed = threading.Condition()
