@@ -127,7 +127,7 @@ class Simulator:
         worker = self.workers.pop(name)
         worker.lost = True
         running = worker.machine.node if worker.machine is not None else None
-        self.tell(core.WorkerLost(name, running=running, **how))
+        self.tell(core.WorkerLost(name, unit=worker.unit, running=running, **how))
 
     @property
     def busy(self) -> float:

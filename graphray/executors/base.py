@@ -31,7 +31,7 @@ from graphray.executors.core import (
     cancelled,
 )
 from graphray.executors.core import Run as RunUnit
-from graphray.executors.failures import describe, described, downstream, users_traceback
+from graphray.executors.failures import describe_place, users_traceback
 from graphray.executors.run import BaseRun, GrowingRun, Run
 
 TYPE_CHECKING = False
@@ -142,6 +142,13 @@ class Executor:
                 return
             self._closed = True
             thread = self._thread
+        if thread is threading.current_thread():  # from a subscriber, which the thread that is to end calls
+            threading.Thread(target=self._end_workers, args=(wait,), name="graphray-closing", daemon=True).start()
+        else:
+            self._end_workers(wait)
+
+    def _end_workers(self, wait: bool) -> None:
+        thread = self._thread
         if thread is not None:
             self._news.put(None)
             self._wake()
@@ -224,7 +231,7 @@ class Executor:
                     return
                 run = self._runs.get(event.unit.job) if type(event) is UnitDone else None
                 if run is not None:
-                    self.report_failures(run.job, event.values, event.worker)
+                    self.report_failures(run.job, event.values)
                     run.note_spent(event.worker, event.spent)
                 for instruction in core.handle(event, clock()):
                     self._do(instruction)
@@ -260,25 +267,30 @@ class Executor:
         if run is not None:
             run.publish(events.Emitted(time.time(), worker, node, data))
 
-    def failed(
-        self, job: Job, node: Node, error: BaseException, trail: Sequence[str], worker: str, attempt: int
-    ) -> None:
-        """A task raised: say where, in the exception's notes and in the events."""
-        error.__traceback__ = users_traceback(error.__traceback__)
-        skipped = downstream(job, node)
-        describe(error, job, node, trail, worker, attempt, skipped)
-        run = self._runs.get(job)
-        if run is not None:
-            run.publish(events.NodeFailed(time.time(), node, error, skipped))
+    def failed(self, job: Job, node: Node, error: BaseException, trail: Sequence[str] = ()) -> None:
+        """A task raised: say where, in the exception's notes and in the events; once for each node.
 
-    def report_failures(self, job: Job, values: Mapping[Node, Any], worker: str) -> None:
+        Args:
+            job: the run's books.
+            node: the node of the graph that failed.
+            error: what its task raised, or one that it returned.
+            trail: `Machine.trail`.
+        """
+        run = self._runs.get(job)
+        if run is None or node in run.reported:
+            return
+        run.reported.add(node)
+        error.__traceback__ = users_traceback(error.__traceback__)
+        skipped = describe_place(error, job, node, trail)
+        run.publish(events.NodeFailed(time.time(), node, error, skipped))
+
+    def report_failures(self, job: Job, values: Mapping[Node, Any]) -> None:
         """Say where the tasks raised whose failures are among some collected values."""
         if not job.collect:
             return
         for value in values.values():
-            if type(value) is Failure and not described(value.error):
-                node = value.node if value.skipped_because is None else value.skipped_because
-                self.failed(job, node, value.error, (), worker, 1)
+            if type(value) is Failure:
+                self.failed(job, value.node if value.skipped_because is None else value.skipped_because, value.error)
 
     # ---- what handles ask for
 

@@ -81,8 +81,8 @@ class Core:
     """The state of an engine's scheduling; see the module's text.
 
     Args:
-        sequential: there is one worker, in the driver's own thread. Then the order is all there is to decide, and a
-            unit is everything that is wanted.
+        sequential: there is one worker, in the driver's own thread, and no job grows. Then the order is all there is
+            to decide, and a unit is everything that is wanted.
         ahead: give a busy worker its next unit already, while there is plenty; for engines where the way to a worker
             takes time.
     """
@@ -188,7 +188,7 @@ class Core:
             if self.sequential:
                 job.ready = []
                 unit = Unit(next(self._ids), job, worker, nodes, float("inf"), False)
-                unit.exports = list(job.wanted) if job.growing else job.roots
+                unit.exports = job.roots
             else:
                 unit = self._take(job, worker)
             self.units[worker] = unit
@@ -220,7 +220,7 @@ class Core:
         return tally is not None and len(job.ready) * tally[1] / tally[0] > AHEAD * workers * LEAST
 
     def _run(self, unit: Unit) -> None:
-        unit.job.give_inputs(unit, unit.job.held if self.sequential else unit.job.values)
+        unit.job.give_inputs(unit)
         unit.started = self._now
         self._out.append(Run(unit))
 
@@ -228,6 +228,9 @@ class Core:
         """The next unit for a worker: ready nodes and what only they feed, up to a share of the work at hand."""
         ready, waiting, consumers, costs = job.ready, job.waiting, job.consumers, self.costs
         first = self._next(job, worker)
+        if job.alone:
+            job.alone.discard(first)
+            return self._unit(job, worker, [first], BUDGET, False, False)
         hungry = len(ready) < len(self.idle)  # others will find nothing
         share = min(PROBE, max(1, (len(ready) + 1) // len(self.workers)))
         tally = costs.get(first._task)
@@ -360,6 +363,8 @@ class Core:
             event.left = [n for n in unit.nodes if n is not node]
         job.total += event.grown
         job.done += event.grown
+        if event.apart:
+            job.alone.update(event.left)
         if self.sequential:
             job.finish_sequence(unit, event.values)
         elif event.left or event.awaiting or unit.recalled:
@@ -422,15 +427,18 @@ class Core:
             self.idle.remove(event.worker)
         unit = self.units.pop(event.worker, None)
         following = self.queued.pop(event.worker, None)
-        if following is not None and not following.job.over:
-            following.job.wait_again(following.nodes)
-        if unit is None or unit.job.over:
+        for innocent in (following, unit if unit is not event.unit else None):
+            if innocent is not None and not innocent.job.over:
+                innocent.job.wait_again(innocent.nodes)
+        if unit is None or unit is not event.unit or unit.job.over:
             return
         node = event.running
         if node is None and len(unit.nodes) == 1:
             node = unit.nodes[0]
         how = f"by {event.signal}" if event.signal else f"with exit code {event.exitcode}"
         what = node.label if node is not None else f"one of {len(unit.nodes)} nodes"
+        if event.inner:
+            what = f"{event.inner}, which {what} returned"
         self._end(
             unit.job,
             WorkerDied(

@@ -14,34 +14,51 @@ if TYPE_CHECKING:
     from graphray.graph.node import Node
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_CALLED = "graphray: called with "
+_NOTES = 20  # on one exception
 _OURS = (_HERE, os.path.join(os.path.dirname(_HERE), "graph"))
 
 
-def describe(
-    error: BaseException, job: Job, node: Node, trail: Sequence[str], worker: str, attempt: int, skipped: int
+def describe_call(
+    error: BaseException, node: Node, values: Mapping[Node, Any] | None, worker: str, attempt: int = 1
 ) -> None:
-    """Add notes: which node, where it ran, how it leads to an output, and what is skipped for it."""
-    if described(error):
-        return
-    path = " → ".join([*_path(job, node), *trail])
-    tries = f", attempt {attempt}" if attempt > 1 else ""
-    error.add_note(f"graphray: in {node.label} on {worker}{tries}")
-    if "→" in path:
-        error.add_note(f"graphray: path {path}")
+    """Add notes that only the one who made the call can: which node, where, and what the function was called with."""
+    _note(error, f"in {node.label} on {worker}{f', attempt {attempt}' if attempt > 1 else ''}")
+    if node._deps and values is not None:  # else the label says it
+        shown = [_shown(a, values) for a in node._args]
+        shown += [f"{name}={_shown(a, values)}" for name, a in (node._kwargs or {}).items()]
+        _note(error, f"called with {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}")
+
+
+def describe_place(error: BaseException, job: Job, node: Node, trail: Sequence[str]) -> int:
+    """Add notes on a node's place in its graph: how it leads to an output, and how many nodes are skipped for it.
+
+    Args:
+        error: what to add them to.
+        job: the run's books.
+        node: the node of the graph that failed.
+        trail: names of tasks from the one that raised to those that `node` returned, if it returned any.
+
+    Returns:
+        The number of skipped nodes.
+    """
+    followers = _followers(job)
+    names = [*trail, *_path(followers, node)]
+    if len(names) > 9:
+        names = [*names[:4], "…", *names[-4:]]
+    if len(names) > 1:
+        _note(error, f"path {' → '.join(names)}")
+    skipped = _downstream(followers, node)
     if skipped:
         what = "1 node that needs its value is" if skipped == 1 else f"{skipped:,} nodes that need its value are"
-        error.add_note(f"graphray: {what} skipped")
+        _note(error, f"{what} skipped")
+    return skipped
 
 
-def describe_arguments(error: BaseException, node: Node, values: Mapping[Node, Any]) -> None:
-    """Add a note of what the function was called with: shapes and sizes, where the node's label only shows `…`."""
-    if not node._deps or any([n.startswith(_CALLED) for n in getattr(error, "__notes__", ())]):
-        return
-    shown = [_shown(a, values) for a in node._args]
-    shown += [f"{name}={_shown(a, values)}" for name, a in (node._kwargs or {}).items()]
-    more = ", …" if len(shown) > 8 else ""
-    error.add_note(f"{_CALLED}{', '.join(shown[:8])}{more}")
+def _note(error: BaseException, text: str) -> None:
+    note = f"graphray: {text}"
+    known = getattr(error, "__notes__", ())
+    if note not in known and len(known) < _NOTES:  # one exception may be raised by many nodes
+        error.add_note(note)
 
 
 def _shown(argument: Any, values: Mapping[Node, Any]) -> str:
@@ -50,35 +67,38 @@ def _shown(argument: Any, values: Mapping[Node, Any]) -> str:
     return short(values.get(argument)) if type(argument) is Node else short(argument)
 
 
-def described(error: BaseException) -> bool:
-    """Whether an exception has its notes already."""
-    return any(n.startswith("graphray: in ") for n in getattr(error, "__notes__", ()))
-
-
-def downstream(job: Job, node: Node) -> int:
-    """How many of the nodes a job knows need this one's value."""
+def _followers(job: Job) -> dict[Node, list[Node]]:
+    """By node: the nodes that need its value, in order; worked out at a run's first failure."""
     from graphray.graph.node import topological
 
+    if job.followers is not None and not job.growing:
+        return job.followers
+    followers: dict[Node, list[Node]] = {}
+    for n in topological(job.roots or list(job.wanted)):
+        for d in n._deps:
+            followers.setdefault(d, []).append(n)
+    job.followers = followers
+    return followers
+
+
+def _downstream(followers: Mapping[Node, Sequence[Node]], node: Node) -> int:
+    """How many nodes need this one's value, at any distance."""
     reached = {node}
-    roots = job.roots or list(job.wanted)
-    for n in topological(roots):
-        if any(d in reached for d in n._deps):
-            reached.add(n)
+    work = [node]
+    while work:
+        for n in followers.get(work.pop(), ()):
+            if n not in reached:
+                reached.add(n)
+                work.append(n)
     return len(reached) - 1
 
 
-def _path(job: Job, node: Node) -> list[str]:
-    """Names of the tasks from the failing node to an output."""
-    from graphray.graph.node import topological
-
+def _path(followers: Mapping[Node, Sequence[Node]], node: Node) -> list[str]:
+    """Names of the tasks from a node to an output."""
     names = [node._task.name]
-    here = node
-    for n in topological(job.roots or list(job.wanted)):
-        if here in n._deps:
-            here = n
-            names.append(n._task.name)
-    if len(names) > 9:
-        names = [*names[:4], "…", *names[-4:]]
+    while node in followers:
+        node = followers[node][0]
+        names.append(node._task.name)
     return names
 
 

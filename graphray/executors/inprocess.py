@@ -81,27 +81,35 @@ class InProcess(Executor):
     def _begin(self, run: BaseRun) -> None:
         if self._closed:
             raise RuntimeError("the inprocess executor is closed")
-        core = self._cores[run.job] = Core(sequential=True)
+        # What is added to a growing run is worked off piece by piece, so that results are seen as they come.
+        core = self._cores[run.job] = Core(sequential=not run.job.growing)
+        run.job.shared = True
         self._runs[run.job] = run
         core.handle(WorkerJoined("inprocess"), 0.0)
         run.publish_started()
         self._handle(run, JobAdded(run.job))
 
     def _handle(self, run: BaseRun, event: Event) -> None:
-        core = self._cores.get(run.job)
-        if core is None:
-            return
-        for instruction in core.handle(event, time.perf_counter()):
-            kind = type(instruction)
-            if kind is RunUnit:
-                unit = instruction.unit  # type: ignore[attr-defined]
-                self._machines[run.job] = self._machine(run, unit)
-                self._units[run.job] = unit
-            elif kind is Done:
-                run.node_done(instruction.node)  # type: ignore[attr-defined]
-            elif kind is Finished:
-                self._cores.pop(run.job, None)
-                self._end(run, instruction.error)  # type: ignore[attr-defined]
+        with run.lock:  # it may be cancelled by another thread
+            core = self._cores.get(run.job)
+            if core is None:
+                return
+            for instruction in core.handle(event, time.perf_counter()):
+                kind = type(instruction)
+                if kind is RunUnit:
+                    unit = instruction.unit  # type: ignore[attr-defined]
+                    self._machines[run.job] = self._machine(run, unit)
+                    self._units[run.job] = unit
+                elif kind is Done:
+                    run.node_done(instruction.node)  # type: ignore[attr-defined]
+                elif kind is Finished:
+                    self._cores.pop(run.job, None)
+                    self._end(run, instruction.error)  # type: ignore[attr-defined]
+
+    def _take_unit(self, run: BaseRun) -> Unit | None:
+        """The unit that is to be run next, for the one thread that is to do it."""
+        with run.lock:
+            return self._units.pop(run.job, None)
 
     def _machine(self, run: BaseRun, unit: Unit) -> Machine:
         job = run.job
@@ -110,53 +118,62 @@ class InProcess(Executor):
         machine.load(unit.nodes, unit.exports, unit.inputs)
         return machine
 
-    def _drive(self, run: BaseRun) -> None:
-        """Run the present unit to its end."""
-        unit = self._units.pop(run.job)
+    def _drive(self, run: BaseRun, unit: Unit) -> None:
+        """Run a unit to its end."""
         machine = self._machines[run.job]
         job = run.job
-        done, total = job.done, job.total
         try:
-            with _limited_threads(run.job.threads):
-                while not machine.run(time.perf_counter() + BEAT):
-                    if machine.failed is not None or machine.halt:
-                        break
-                    job.done, job.total = done + machine.count, total + machine.grown
-                    run.publish_progress()
+            with _limited_threads(job.threads):
+                if job.growing:
+                    machine.run_unit(unit.budget)
+                else:
+                    self._run_all(run, machine)
         except BaseException:  # Ctrl-C in a task, say: the run ends here
             self._handle(run, JobClosed(job, cancelled()))
             raise
         finally:
-            self._machines.pop(run.job, None)
-        failed = machine.failed
+            self._machines.pop(job, None)
         if machine.halt:
-            self._handle(run, JobClosed(run.job, cancelled()))
+            self._handle(run, JobClosed(job, cancelled()))
             return
-        if failed is not None:
-            node, error = failed
-            self.failed(run.job, node, error, machine.trail(), "inprocess", machine.attempt)
-        values = {} if failed is not None else machine.values
-        job.done, job.total = done + machine.grown, total + machine.grown  # the unit's own are counted by the core
-        self.report_failures(job, values, "inprocess")
+        if machine.failed is not None:
+            self.failed(job, *machine.failed, machine.trail)
+        left = machine.left() if machine.failed is None else []
+        values = machine.exported(unit.exports, left) if job.growing else machine.values
+        self.report_failures(job, values)
         run.note_spent("inprocess", machine.spent)
-        self._handle(run, UnitDone("inprocess", unit, values, failed=failed))
+        grown = machine.grown_and_done(unit.nodes, left)
+        done = UnitDone("inprocess", unit, values, left, machine.awaiting(), machine.failed, machine.spent, grown)
+        self._handle(run, done)
+
+    def _run_all(self, run: BaseRun, machine: Machine) -> None:
+        job = run.job
+        done, total = job.done, job.total
+        while not machine.run(time.perf_counter() + BEAT):
+            if machine.failed is not None or machine.halt:
+                break
+            job.done, job.total = done + machine.count, total + machine.grown
+            run.publish_progress()
+        job.done, job.total = done, total  # the core counts for itself
 
     def _wait_for(self, run: Run, timeout: float | None) -> None:
         while not run.done():
-            if run.job in self._units:
-                self._drive(run)
+            unit = self._take_unit(run)
+            if unit is not None:
+                self._drive(run, unit)
             elif not run._over.wait(timeout):  # another thread is at it
                 raise TimeoutError(f"the run is not done after {timeout} s; it goes on (run.cancel() ends it)")
 
     def _cancel(self, run: BaseRun) -> None:
-        machine = self._machines.get(run.job)
-        if machine is not None:
-            machine.cancelled = machine.halt = True
-        self._added.pop(run.job, None)
-        if machine is None or run.job in self._units:  # nobody is at it
-            self._units.pop(run.job, None)
-            self._machines.pop(run.job, None)
-            self._handle(run, JobClosed(run.job, cancelled()))
+        with run.lock:
+            machine = self._machines.get(run.job)
+            if machine is not None:
+                machine.cancelled = machine.halt = True
+            self._added.pop(run.job, None)
+            if machine is None or run.job in self._units:  # nobody is at it
+                self._units.pop(run.job, None)
+                self._machines.pop(run.job, None)
+                self._handle(run, JobClosed(run.job, cancelled()))
 
     def _grow(self, run: GrowingRun, nodes: list[Node]) -> None:
         self._added.setdefault(run.job, []).extend(nodes)  # planned together, so that they share what they need
@@ -172,8 +189,9 @@ class InProcess(Executor):
             added = self._added.pop(run.job, None)
             if added:
                 self._handle(run, NodesAdded(run.job, added))
-            if run.job in self._units:
-                self._drive(run)
+            unit = self._take_unit(run)
+            if unit is not None:
+                self._drive(run, unit)
             else:
                 self._handle(run, Tick())
 
@@ -239,7 +257,7 @@ class _Threads(InProcess):
                 self.post(UnitRecalled(unit, machine.not_begun()))
 
     def stop(self, wait: bool) -> None:
-        for machine in self._busy.values():
+        for machine in list(self._busy.values()):
             machine.cancelled = machine.halt = True
         for todo in self._pool.values():
             todo.put(None)
@@ -259,13 +277,12 @@ class _Threads(InProcess):
         if not job.over:
             try:
                 machine.run_unit(unit.budget)
-            except BaseException as escaped:  # asyncio's CancelledError, say: this thread has others to serve
-                machine.failed = (unit.nodes[0] if machine.node is None else machine.node, escaped)
+            except BaseException as escaped:  # a defect of graphray; the thread has others to serve
+                machine.failed = (unit.nodes[0] if machine.node is None else machine.outermost(machine.node), escaped)
         del self._busy[unit.worker]
         failed = machine.failed
         if failed is not None:
-            node, error = failed
-            self.failed(job, node, error, machine.trail(), unit.worker, machine.attempt)
+            self.failed(job, *failed, machine.trail)
         left = machine.left()
         values = machine.exported(unit.exports, left)
         grown = machine.grown_and_done(unit.nodes, left)

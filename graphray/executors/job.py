@@ -15,7 +15,7 @@ from graphray.graph.sources import QUOTE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from graphray.executors.protocol import UnitDone
@@ -96,6 +96,7 @@ class Job:
         self.waiting: dict[Node, int] = {}  # how many values a node still waits for
         self.consumers: dict[Node, list[Node]] = {}  # who waits for a node's value
         self.uses: dict[Node, int] = {}  # how many nodes have still to use a known value
+        self.followers: dict[Node, list[Node]] | None = None  # who needs a node's value, for telling of failures
         self.heights: dict[Node, int] = {}  # longest path to an output
         self.ready: list[Node] = []  # last in, first out
         self.awaiting: dict[Node, list[Node]] = {}  # by node: who has its value, too
@@ -120,8 +121,6 @@ class Job:
         if sequential:
             self.total += len(order)
             self.ready += order
-            if self.growing:
-                self.planned.update(order)
             return
         if self.growing:
             for node in order:
@@ -322,9 +321,9 @@ class Job:
             if not inside.issuperset(consumers.get(n, ())) or n in wanted or (awaiting and n in awaiting)
         ]
 
-    def give_inputs(self, unit: Unit, values: Mapping[Node, Any] | Held) -> None:
-        """Put those of `values` into a unit that it needs from outside."""
-        inputs = unit.inputs
+    def give_inputs(self, unit: Unit) -> None:
+        """Put the known values into a unit that it needs from outside."""
+        inputs, values = unit.inputs, self.values
         if not values:
             return
         for node in unit.nodes:
@@ -336,13 +335,9 @@ class Job:
         """Everything that was wanted is done, by the one worker there is."""
         self.values = values
         self.done += len(unit.nodes)
-        if self.growing:
-            self.planned.difference_update(unit.nodes)
-        if not self.growing and not self.collect:
-            self.missing -= len(unit.exports)
-            return
-        for node in unit.exports:
-            self._wanted_done(node)
+        self.missing -= len(unit.exports)
+        if self.collect:
+            self.failures += sum([type(values[node]) is Failure for node in unit.exports])
 
     def take_back(self, unit: Unit, event: UnitDone) -> None:
         """A unit with nodes that it did not come to, or whose tasks returned nodes."""

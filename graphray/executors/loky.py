@@ -30,6 +30,7 @@ from graphray.executors.core import (
     Core,
     Event,
     Job,
+    JobAdded,
     JobClosed,
     UnitDelayed,
     UnitDone,
@@ -37,6 +38,7 @@ from graphray.executors.core import (
     WorkerJoined,
     WorkerLost,
 )
+from graphray.executors.machine import NAME_AT
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH, main
 from graphray.graph.containers import ATOMS, freeze
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from graphray.executors.core import Unit
     from graphray.graph.task import Task
 
-AHEAD_BYTES = 16_384  # a message that fits into a pipe whose reader is busy
+AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fits into a pipe whose reader is busy
 PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
 STARTS = 3  # times in a row that a worker may die before it says hello
 
@@ -69,12 +71,17 @@ _THREAD_VARIABLES = (
 class _Process:
     """A worker process, as the driver sees it."""
 
-    def __init__(self, name: str, process: Any, data: Channel, control: Channel, marker: memoryview) -> None:
+    def __init__(
+        self, name: str, process: Any, data: Channel, control: Channel, lifeline: int, marker: memoryview
+    ) -> None:
         self.name = name
         self.process = process
         self.data = data
         self.control = control
+        self.lifeline = lifeline  # nothing is ever written to this pipe: its end is the driver's
         self.marker = marker
+        self.posted = 0  # messages sent on the data pipe
+        self.killed_for: Job | None = None  # whose tasks we ended together with the process
         self.ready = False
         self.path: list[str] | None = None
         self.known: set[int] = set()  # numbers of tasks it has
@@ -88,21 +95,25 @@ class _Process:
         """The unit in the outbox is not to be sent: the tasks that were to come with it are not there."""
         if self.outbox is not None:
             self.known.difference_update(self.outbox.tasks)
+            self.forget += self.outbox.forget
             self.outbox = None
 
     def close(self) -> None:
         self.data.close()
         self.control.close()
+        os.close(self.lifeline)
         self.marker.release()
 
 
 class _Letter:
     """An encoded unit."""
 
-    def __init__(self, unit: int, frames: list[Any], tasks: list[int]) -> None:
+    def __init__(self, unit: int, frames: list[Any], tasks: list[int], forget: list[int]) -> None:
         self.unit = unit
         self.frames = frames
         self.tasks = tasks  # numbers of those whose bodies travel with it
+        self.forget = forget  # numbers of those that the worker need not keep
+        self.number = 0  # its place among all that was sent to the worker
 
 
 class Loky(Executor):
@@ -136,6 +147,8 @@ class Loky(Executor):
         self._false_starts = 0
         self._names = Names()
         self._bodies: weakref.WeakKeyDictionary[Task, bytes] = weakref.WeakKeyDictionary()
+        # The run for which a task that travels by value was last looked at: a helper of it may be edited between two.
+        self._looked_at: weakref.WeakKeyDictionary[Task, weakref.ref[Job]] = weakref.WeakKeyDictionary()
         self._known: weakref.WeakValueDictionary[int, Task] = weakref.WeakValueDictionary()
         self._units: dict[int, Unit] = {}
         self._events: collections.deque[Event] = collections.deque()
@@ -157,19 +170,22 @@ class Loky(Executor):
         name = f"loky-{self._numbered}"
         data, data_there = self._context.Pipe(duplex=True)
         control_there, control = self._context.Pipe(duplex=False)
+        lifeline_there, lifeline = os.pipe()
         import mmap
 
         with tempfile.TemporaryFile() as file:
             file.truncate(4096)
             marker = memoryview(mmap.mmap(file.fileno(), 4096)).cast("q")
-            arguments = (name, data_there, control_there, _Descriptor(file.fileno()), SAFE_PATH in os.environ)
+            descriptors = _Descriptor(lifeline_there), _Descriptor(file.fileno())
+            arguments = (name, data_there, control_there, *descriptors, SAFE_PATH in os.environ)
             process = self._context.Process(target=_enter, args=arguments, name=name, env=self._environment())
             process.daemon = True
             with _interrupts_held():
                 process.start()
         data_there.close()
         control_there.close()
-        self._processes[name] = _Process(name, process, Channel(data), Channel(control), marker)
+        os.close(lifeline_there)
+        self._processes[name] = _Process(name, process, Channel(data), Channel(control), lifeline, marker)
         self._selector.register(data, selectors.EVENT_READ, name)
 
     def _environment(self) -> dict[str, str]:
@@ -207,17 +223,22 @@ class Loky(Executor):
     def abandon(self, job: Job) -> None:
         """Kill the workers that still run tasks of an interrupted run."""
         for worker, unit in list(self._core.units.items()):
-            if unit.job is job and worker in self._processes:
-                _kill(self._processes[worker])
+            p = self._processes.get(worker)
+            if unit.job is job and p is not None:
+                p.killed_for = job
+                _kill(p)
 
     # ---- units out
 
     def start_unit(self, unit: Unit) -> None:
         """Send a unit to its worker."""
-        p = self._processes[unit.worker]
+        p = self._processes.get(unit.worker)
+        if p is None:  # it has ended meanwhile, which the core is about to be told
+            return
         self._units[unit.id] = unit
         if p.path != sys.path:  # before the unit: what is in it may be found there only
             p.path = list(sys.path)
+            p.posted += 1
             with contextlib.suppress(OSError):
                 p.data.send(("path", p.path))
         p.drop_outbox()  # what was in it has been recalled
@@ -235,6 +256,8 @@ class Loky(Executor):
 
     def _send(self, p: _Process, letter: _Letter) -> None:
         p.sent.append(letter)
+        p.posted += 1
+        letter.number = p.posted
         frames, letter.frames = letter.frames, []
         with contextlib.suppress(OSError):  # it is gone: the selector will say so
             p.data.send_frames(frames)
@@ -245,7 +268,7 @@ class Loky(Executor):
         table = outside + nodes
         tasks, numbers = number_tasks(nodes)
         columns, index = pack(nodes, outside)
-        used = [self._names.number(t) for t in tasks]
+        used = [self._number(t, unit.job) for t in tasks]
         new = []
         for i, task in zip(used, tasks, strict=True):
             if i not in p.known:
@@ -276,7 +299,19 @@ class Loky(Executor):
         with_it = [i for i, _ in new]
         p.known.update(with_it)
         p.tables[unit.id] = table
-        return _Letter(unit.id, frames, with_it)
+        return _Letter(unit.id, frames, with_it, forget)
+
+    def _number(self, task: Task, job: Job) -> int:
+        """The number of a task; another one where what travels by value is not what it was at the last run."""
+        if task.importable:
+            return self._names.number(task)
+        looked_at = self._looked_at.get(task)
+        if looked_at is None or looked_at() is not job:
+            self._looked_at[task] = weakref.ref(job)
+            before = self._bodies.pop(task, None)
+            if before is not None and self._body(task) != before:
+                return self._names.renew(task)
+        return self._names.number(task)
 
     def _body(self, task: Task) -> bytes:
         body = self._bodies.get(task)
@@ -303,7 +338,7 @@ class Loky(Executor):
                     f"an argument or the function of {node.label} cannot be sent to a worker "
                     f"(it cannot be pickled): {reason}"
                 )
-                self.failed(unit.job, node, problem, (), unit.worker, 1)
+                self.failed(unit.job, node, problem)
                 self._units.pop(unit.id)
                 self.post(UnitDone(unit.worker, unit, {}, failed=(node, problem)))
                 return
@@ -341,7 +376,13 @@ class Loky(Executor):
                 event = self._receive(self._processes[key.data])
                 if event is not None:
                     events.append(event)
-        return events + self._drain()
+        events += self._drain()
+        if not self._processes and any([type(event) is JobAdded for event in events]):
+            # They would not start for an earlier run; this one tries again.
+            self._false_starts = 0
+            for _ in range(self.workers):
+                self._spawn()
+        return events
 
     def _drain(self) -> list[Any]:
         events = []
@@ -370,6 +411,7 @@ class Loky(Executor):
             unit = self._units.get(letter.unit)
             if kind == "broken":
                 p.known.difference_update(letter.tasks)  # it may have failed before it had read them
+                p.forget += letter.forget
             if p.outbox is not None:
                 following, p.outbox = p.outbox, None
                 self._send(p, following)
@@ -394,9 +436,7 @@ class Loky(Executor):
         del self._units[unit.id]
         table = p.tables.pop(unit.id)
         if kind == "broken":
-            broken = unpack_error(message[2])
-            broken.add_note(f"graphray: the worker {p.name} could not run {unit.nodes[0].label} and what follows it")
-            return UnitDone(p.name, unit, {}, failed=(unit.nodes[0], broken))
+            return self._broken(p, unit, unpack_error(message[2]))
         return self._done(p, unit, table, *message[2:])
 
     def _done(
@@ -417,10 +457,10 @@ class Loky(Executor):
             if task is not None:
                 tallies[task] = (calls, seconds)
         if failed is not None:
-            position, _, packed, trail, attempt = failed
+            position, packed, trail = failed
             error = unpack_error(packed)
-            node = unit.nodes[position] if position is not None else unit.nodes[0]
-            self.failed(unit.job, node, error, trail, p.name, attempt)
+            node = unit.nodes[position]
+            self.failed(unit.job, node, error, trail)
             return UnitDone(p.name, unit, {}, failed=(node, error), spent=tallies)
         if rest is None:
             values = dict(zip(unit.exports, [v if type(v) in ATOMS else freeze(v) for v in body], strict=True))
@@ -451,6 +491,15 @@ class Loky(Executor):
         waits = [(table[t], table[r]) for t, r in awaiting]
         return UnitDone(p.name, unit, values, [table[i] for i in left], waits, None, tallies, grown)
 
+    def _broken(self, p: _Process, unit: Unit, error: BaseException) -> UnitDone:
+        """A unit could not be read there, or its answer here: by whose fault shows when each node is alone."""
+        if len(unit.nodes) > 1:
+            return UnitDone(p.name, unit, {}, unit.nodes, apart=True)
+        node = unit.nodes[0]
+        error.add_note(f"graphray: an argument or the result of {node.label} could not be read by the other process")
+        self.failed(unit.job, node, error)
+        return UnitDone(p.name, unit, {}, failed=(node, error))
+
     def _lost(self, p: _Process) -> Event | None:
         """A worker's pipe has ended: it is dead, or as good as that. Another takes its place."""
         self._selector.unregister(p.data.fileno())
@@ -464,7 +513,9 @@ class Loky(Executor):
         for held in (unit, self._core.queued.get(p.name)):
             if held is not None:
                 self._units.pop(held.id, None)
-        running = _position(p, unit) if unit is not None else None
+        if unit is not None and (p.killed_for not in (None, unit.job) or not _received(p, unit)):
+            unit = None  # it was killed for another run's sake, or had died before
+        running, inner = _position(p, unit) if unit is not None else (None, "")
         p.close()
         if not p.ready:
             self._false_starts += 1
@@ -472,8 +523,7 @@ class Loky(Executor):
                 self._give_up(code)
                 return None
         self._spawn()
-        name = signal.Signals(-code).name if code is not None and code < 0 else None
-        return WorkerLost(p.name, code, name, running)
+        return WorkerLost(p.name, code, _signal_name(code), unit, running, inner)
 
     def _give_up(self, code: int | None) -> None:
         error = WorkerDied(
@@ -533,8 +583,8 @@ def _identity(x: Any) -> Any:
     return x
 
 
-def _enter(name: str, data: Any, control: Any, marker: Any, safe_path: bool) -> None:
-    main(name, data, control, marker, safe_path)
+def _enter(name: str, data: Any, control: Any, lifeline: Any, marker: Any, safe_path: bool) -> None:
+    main(name, data, control, lifeline, marker, safe_path)
 
 
 def _kill(p: _Process) -> None:
@@ -549,16 +599,33 @@ def _plain(node: Node) -> Any:
     return rewrite((node._args, node._kwargs), lambda x: None if type(x) is Node else x)
 
 
+def _received(p: _Process, unit: Unit) -> bool:
+    """Whether a worker has read the message with a unit."""
+    return any([letter.unit == unit.id and letter.number <= p.marker[5] for letter in p.sent])
+
+
 def _begun(p: _Process, unit: Unit) -> bool:
     """Whether a worker has begun the first node of a unit."""
     return p.marker[3] == unit.id and p.marker[0] >= 0
 
 
-def _position(p: _Process, unit: Unit) -> Node | None:
-    """The node that a worker was at when it died."""
-    done, outer, apart = max(p.marker[0], 0), p.marker[1], p.marker[2]
+def _position(p: _Process, unit: Unit) -> tuple[Node | None, str]:
+    """The node that a worker was at when it died; and if that was one which the node returned, its task's name."""
+    done, outer, apart, length = max(p.marker[0], 0), p.marker[1], p.marker[2], p.marker[4]
     position = outer - 1 if outer else done - apart
-    return unit.nodes[position] if 0 <= position < len(unit.nodes) else None
+    if not 0 <= position < len(unit.nodes):
+        return None, ""
+    inner = bytes(p.marker.cast("B")[NAME_AT : NAME_AT + length]) if outer else b""
+    return unit.nodes[position], inner.decode(errors="replace")
+
+
+def _signal_name(code: int | None) -> str | None:
+    if code is None or code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal, say
+        return f"signal {-code}"
 
 
 def cores() -> int:

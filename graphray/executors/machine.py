@@ -11,12 +11,14 @@ replaced by the next one, so that a loop written this way runs in constant memor
 
 from __future__ import annotations
 
+import threading
 import time
 from operator import length_hint
 
 from graphray.errors import Failure
+from graphray.executors import context
 from graphray.executors.context import current
-from graphray.executors.failures import describe_arguments
+from graphray.executors.failures import describe_call
 from graphray.graph.containers import ATOMS, read_only, rewrite
 from graphray.graph.dataflow import Graph
 from graphray.graph.fan import as_node
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from graphray.graph.task import Task
 
 FOREVER = float("inf")
+NAME_AT = 64  # in a marker: where the name of a returned node's task is, as bytes
 _LATER = object()  # in place of a value: it will be that of a node that the task returned
 WORTH_SHARING = 2e-3  # seconds of work for which a trip to another worker pays
 
@@ -43,7 +46,8 @@ class Machine:
         uses: how many uses each node's value still has; it is dropped with the last one. A value that is to stay has
             one more.
         halt: set (also by another thread) to begin no further node.
-        failed: the node and exception that ended the last `run`, if one did.
+        failed: the node and exception that ended the last `run`, if one did; of the nodes that the machine was given.
+        trail: where a returned node raised: names of tasks from that one up to those that the failed node returned.
         spent: per task, how many calls were made and how many seconds they took.
         log: if a list, `(node, start, stop)` is appended for each call.
     """
@@ -66,6 +70,7 @@ class Machine:
         self.hungry = False  # somebody would take work: hand a wide expansion back rather than run it alone
         self.means: MutableMapping[Task, float] = {}  # what one call of each task is known to take, in seconds
         self.failed: tuple[Node, BaseException] | None = None
+        self.trail: list[str] = []
         self.failures = 0
         self.spent: dict[Task, list[float]] = {}
         self.log: list[tuple[Node, float, float]] | None = None
@@ -81,7 +86,9 @@ class Machine:
         self._found: list[Any] = []
         self._dynamic = False
         # Where the run is, in memory that outlives the process: nodes done before the one that is running; the
-        # outermost node (from 1) whose returned nodes are running, or 0; how many of the done were such returned ones.
+        # outermost node (from 1) whose returned nodes are running, or 0; how many of the done were such returned ones;
+        # the unit; the length of the name, from byte NAME_AT on, of the task of the returned node that is running; and
+        # how many messages the worker has received.
         self.marker: Any = None
         self._length = 0
         self._wanted: Iterable[Node] = ()
@@ -139,6 +146,7 @@ class Machine:
         node: Any = None
         tally: Any = None
         last_task: Any = None
+        named: Any = None
         count = first = self.count
         now = clock()
         try:
@@ -161,6 +169,9 @@ class Machine:
                     self.node = node
                     if marker is not None:
                         marker[0] = count
+                        if task is not named and len(frames) > 1:
+                            named = task
+                            self._name(task)
                     form = node._form
                     args = node._args
                     fn = task.direct
@@ -195,8 +206,8 @@ class Machine:
                                     self._tally(task, now - then)
                                     last_task = None
                                     break
-                    except (Exception, SystemExit) as error:
-                        if not self._fail(node, error if isinstance(error, Exception) else _exit_as_error(error)):
+                    except BaseException as error:
+                        if not self._fail(node, error):
                             return False
                         value = get(node)
                     values[node] = value
@@ -237,6 +248,12 @@ class Machine:
             return True
         finally:
             self.count = count
+
+    def _name(self, task: Task) -> None:
+        """Put a task's name into the marker."""
+        name = task.name.encode()[:256]
+        self.marker.cast("B")[NAME_AT : NAME_AT + len(name)] = name
+        self.marker[4] = len(name)
 
     def _tally(self, task: Task, seconds: float) -> None:
         tally = self.spent.setdefault(task, [0, 0.0])
@@ -392,17 +409,30 @@ class Machine:
 
     # ---- failing
 
-    def _fail(self, node: Node, error: Exception) -> bool:
-        """Note a failure; whether to go on."""
+    def _fail(self, node: Node, error: BaseException) -> bool:
+        """Note a failure; whether to go on.
+
+        Raises:
+            KeyboardInterrupt: it is the user's, and no task's.
+        """
+        if isinstance(error, KeyboardInterrupt) and _is_the_users():
+            raise error
+        if isinstance(error, SystemExit):
+            error = _exit_as_error(error)
         self._found.clear()
-        describe_arguments(error, node, self.values)
+        describe_call(error, node, self.values, self.worker, self.attempt)
+        self.attempt = 1
         if not self.collect:
-            self.failed = (node, error)
+            self.failed = (self.outermost(node), error)
+            self.trail = [node._task.name, *[t._task.name for _, t, *_ in reversed(self._frames) if t is not None]][:-1]
             return False
         self.failures += 1
-        self.attempt = 1
         self.values[node] = Failure(error, node)
         return True
+
+    def outermost(self, node: Node) -> Node:
+        """The node that the machine was given and that led to this one: itself, or one that returned others."""
+        return next((target for _, target, *_ in self._frames if target is not None), node)
 
     def _skip(self, node: Node) -> bool:
         """Whether `node` needs a value that failed; if so it fails with it, uncalled."""
@@ -433,10 +463,6 @@ class Machine:
                     out[d] = values[d]
         return out
 
-    def trail(self) -> list[str]:
-        """Names of the tasks whose results the failed node was to become part of, from the innermost."""
-        return [target._task.name for _, target, *_ in reversed(self._frames) if target is not None]
-
     def awaiting(self) -> list[tuple[Node, Node]]:
         """Nodes that ran and returned another: each with the one whose value it will have."""
         return [(target, result) for _, target, result, _ in self._frames if target is not None and result is not None]
@@ -452,6 +478,11 @@ class Machine:
         """What the outermost frame has not begun; may be called from another thread once `halt` is set."""
         todo = [n for frame in self._frames[:1] for n in _remaining(frame[0])]
         return [n for n in todo if n in self._known] if self._dynamic else todo
+
+
+def _is_the_users() -> bool:
+    """Whether Ctrl-C, here, is meant for the whole program."""
+    return not context.in_worker and threading.current_thread() is threading.main_thread()
 
 
 def _exit_as_error(error: SystemExit) -> RuntimeError:

@@ -30,17 +30,33 @@ class WorkerJoined(Event):
 
 
 class WorkerLost(Event):
-    """A worker is gone; `running` is the node it was at, where the engine knows."""
+    """A worker is gone.
 
-    __slots__ = ("exitcode", "running", "signal", "worker")
+    Attributes:
+        exitcode: the process's exit code, if it was one; negative: ended by that signal.
+        signal: the name of the signal that ended it.
+        unit: what it was running; None if it had not begun the unit that it was given last.
+        running: the node it was at, where the engine knows.
+        inner: if it was at a node that this one returned: the name of that one's task.
+    """
+
+    __slots__ = ("exitcode", "inner", "running", "signal", "unit", "worker")
 
     def __init__(
-        self, worker: str, exitcode: int | None = None, signal: str | None = None, running: Node | None = None
+        self,
+        worker: str,
+        exitcode: int | None = None,
+        signal: str | None = None,
+        unit: Unit | None = None,
+        running: Node | None = None,
+        inner: str = "",
     ) -> None:
         self.worker = worker
         self.exitcode = exitcode
         self.signal = signal
+        self.unit = unit
         self.running = running
+        self.inner = inner
 
 
 class JobAdded(Event):
@@ -92,9 +108,10 @@ class UnitDone(Event):
         failed: the node and exception that ended the unit early.
         spent: per task, number of calls and seconds.
         grown: how many nodes that tasks returned were done in the unit; for progress only.
+        apart: one of the nodes left does harm to the others: run each in a unit of its own.
     """
 
-    __slots__ = ("awaiting", "failed", "grown", "left", "spent", "unit", "values", "worker")
+    __slots__ = ("apart", "awaiting", "failed", "grown", "left", "spent", "unit", "values", "worker")
 
     def __init__(
         self,
@@ -106,6 +123,7 @@ class UnitDone(Event):
         failed: tuple[Node, BaseException] | None = None,
         spent: Mapping[Task, Sequence[float]] | None = None,
         grown: int = 0,
+        apart: bool = False,
     ) -> None:
         self.worker = worker
         self.unit = unit
@@ -115,6 +133,7 @@ class UnitDone(Event):
         self.failed = failed
         self.spent = spent or {}
         self.grown = grown
+        self.apart = apart
 
 
 class UnitRecalled(Event):

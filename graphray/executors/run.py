@@ -40,8 +40,10 @@ class BaseRun:
         self._subscribers = list(subscribers)
         self._owned = owned  # made for this run: closed with it
         self._closer: threading.Thread | None = None
+        self.lock = threading.RLock()  # of its books, where several threads may keep them
         self._abandoned = False
         self._over = threading.Event()
+        self.reported: weakref.WeakSet[Node] = weakref.WeakSet()  # failed nodes that were told of
         self._spent: dict[str, list[float]] = {}
         self._began = time.perf_counter()
         self._seconds: float | None = None

@@ -172,6 +172,11 @@ class Names:
             self._next += self._step
         return number
 
+    def renew(self, task: Task) -> int:
+        """Another number for a task, which is not what it was."""
+        self._numbers.pop(task, None)
+        return self.number(task)
+
     def learn(self, task: Task, number: int) -> None:
         """Note the number that the other side gave a task."""
         self._numbers[task] = number

@@ -18,6 +18,7 @@ import weakref
 
 from graphray.errors import Failure, RemoteError
 from graphray.executors import context
+from graphray.executors.failures import describe_call
 from graphray.executors.machine import Machine
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error
 from graphray.graph.containers import ATOMS, freeze
@@ -37,18 +38,22 @@ SAFE_PATH = "PYTHONSAFEPATH"  # the working directory is not the first place whe
 GRACE = 0.5  # seconds that a busy worker has to notice that the driver is gone
 
 
-def main(name: str, data: Connection, control: Connection, marker: Any, safe_path: bool) -> None:
+def main(name: str, data: Connection, control: Connection, lifeline: Any, marker: Any, safe_path: bool) -> None:
     """The process's whole life; called by loky in the new process."""
     context.in_worker = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    # Ctrl-C is the driver's to handle. Not SIG_IGN, which the processes that tasks start would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if not safe_path:
         os.environ.pop(SAFE_PATH, None)  # it was for the start only
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)  # what a long task prints is seen while it runs
+            # What a long task prints is seen while it runs, line by line: not in pieces, between those of others.
+            stream.reconfigure(line_buffering=True, write_through=False)
+    _end_with_the_driver(lifeline.detach())
     worker = Worker(name, Channel(data), Channel(control), _map(marker))
+    _keep_descriptors()
     if hasattr(os, "register_at_fork"):
         # A process that a task forks must not hold the pipes: by their end the driver learns of this one's.
         os.register_at_fork(after_in_child=worker.hang_up)
@@ -59,7 +64,34 @@ def _map(marker: Any) -> memoryview:
     """The few numbers that the driver can read also when this process is dead: where the machine is in its unit."""
     import mmap
 
-    return memoryview(mmap.mmap(marker.detach(), 4096)).cast("q")
+    fd = marker.detach()
+    try:
+        return memoryview(mmap.mmap(fd, 4096)).cast("q")
+    finally:
+        os.close(fd)
+
+
+def _end_with_the_driver(lifeline: int) -> None:
+    """Have the system end this process when the driver is gone: a thread of ours may have to wait for Python's lock.
+
+    The driver holds the other end of this pipe and writes nothing: its end is the first thing to happen on it, of which
+    the system tells by SIGIO. Where it does not (not on Linux), the listening thread does it as soon as it can.
+    """
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _keep_descriptors() -> None:
+    """No process that a task starts gets the pipes: by their end the driver learns of this process's end."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/dev/fd"):
+            with contextlib.suppress(OSError):
+                if int(name) > 2:
+                    os.set_inheritable(int(name), False)
 
 
 class Worker:
@@ -91,6 +123,7 @@ class Worker:
             self.data.send(("hello", os.getpid(), sys.version_info[:3]))
             while True:
                 frames = self.data.receive_frames()
+                self.marker[5] += 1
                 try:
                     message = loads(frames)
                     if message[0] == "path":
@@ -130,6 +163,8 @@ class Worker:
                     self.data.send(("recalled", unit, [index[n] for n in nodes if n in index]))
         except (EOFError, OSError):
             time.sleep(GRACE)
+            while self.machine is None:  # the main thread notices by itself
+                time.sleep(GRACE)
             os._exit(1)  # a task is running, and nobody waits for it any more
 
     def _run(
@@ -200,7 +235,7 @@ class Worker:
         failed = None
         if machine.failed is not None:
             node, error = machine.failed
-            failed = self._failure(machine, node, error, nodes)
+            failed = nodes.index(node), pack_error(error), machine.trail
         spent = [(self.names.number(t), t.name, c, s) for t, (c, s) in machine.spent.items()]
         if failed is not None:
             return dumps(("done", self.unit, None, None, failed, spent, (), 0))
@@ -278,13 +313,6 @@ class Worker:
             if type(v) is Failure and n in index and n not in machine.given
         ]
 
-    def _failure(self, machine: Machine, node: Node, error: BaseException, nodes: list[Node]) -> Any:
-        index = {n: i for i, n in enumerate(nodes)}
-        outer = index.get(node)
-        if outer is None and (waiting := machine.awaiting()):
-            outer = index.get(waiting[0][0])  # the node whose task returned it
-        return outer, node.label, pack_error(error), machine.trail(), machine.attempt
-
     def _unpicklable(
         self, machine: Machine, nodes: list[Node], exported: list[Node], error: Exception, spent: Any
     ) -> list[Any]:
@@ -301,7 +329,8 @@ class Worker:
                     f"the result of {node.label}, a {kind.__module__}.{kind.__qualname__}, cannot be sent from the "
                     f"worker (it cannot be pickled): {reason}"
                 )
-                failed: Any = (index.get(node), node.label, pack_error(problem), [], 1)
+                describe_call(problem, node, None, self.name)
+                failed: Any = index.get(machine.outermost(node), 0), pack_error(problem), ()
                 return dumps(("done", self.unit, None, None, failed, spent, (), 0))
         raise error
 

@@ -115,12 +115,18 @@ class Task:
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
+    @property
+    def importable(self) -> bool:
+        """Whether it is pickled by reference: another process finds it under its name."""
+        module: str = getattr(self, "__module__", None) or ""
+        qualname: str = self.__dict__.get("__qualname__") or ""
+        return module != "" and qualname != "" and _lookup(module, qualname) is self and not _by_value(module)
+
     # A task is pickled by reference where its name leads back to it: otherwise cloudpickle, not finding the plain
     # function under that name (the task stands there), would ship it by value with all its globals.
     def __reduce__(self) -> Any:
-        module, qualname = getattr(self, "__module__", None), getattr(self, "__qualname__", None)
-        if module is not None and qualname and _lookup(module, qualname) is self and not _by_value(module):
-            return _import, (module, qualname)
+        if self.importable:
+            return _import, (self.__module__, self.__dict__["__qualname__"])
         state = (self.fn, self.name, self.kind, {k: v for k, v in self._options.items() if v != DEFAULTS[k]})
         return _blank, (), state
 
