@@ -121,6 +121,13 @@ def test_what_is_scarce_is_probed_one_by_one():
     assert sim.took == pytest.approx(1.0)
 
 
+def test_the_first_worker_leaves_the_others_their_share():
+    engine = core.Core(expected=4)
+    engine.handle(core.JobAdded(core.Job(gr.map(abs, range(8)))), 0.0)
+    (unit,) = runs(engine.handle(core.WorkerJoined("w"), 0.0))
+    assert len(unit.nodes) == 2
+
+
 @pytest.mark.parametrize("seconds", [1e-6, 1e-5, 1e-4, 1e-3, 0.01])
 def test_units_grow_to_the_budget_once_durations_are_known(seconds):
     sim = Simulator(2)

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 import graphray as gr
+from graphray.executors.events import NodeFailed, RunFinished
 from graphray.testing.tasks import add, identity, nap, noted, notes, process, scale
 
 PATIENCE = 2.0  # seconds in which processes have to be gone: what the project promises
@@ -134,8 +135,52 @@ def slow_pid():
 
 
 @posix
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals")
+def test_a_signal_without_a_name(pool):
+    with pytest.raises(gr.WorkerDied, match=f"by signal {signal.SIGRTMIN + 6} "):
+        pool.compute(gr.call(os.kill, gr.call(os.getpid), signal.SIGRTMIN + 6))
+    assert pool.compute(scale(1)) == 2
+
+
+@posix
+def test_workers_that_die_while_the_driver_is_at_something_else(pool):
+    """Their units go to others: they had not begun them."""
+    pool.compute(gr.Graph(gr.map(nap, [0.01] * 8)))
+    pids = {p.pid for p in psutil.Process().children() if "loky-" in " ".join(p.cmdline())}
+    pids &= set(pool.compute(gr.Graph([gr.call(slow_pid) for _ in range(4)])))
+    finished = threading.Event()
+
+    def slow(event):
+        if type(event) is RunFinished:
+            finished.set()
+            time.sleep(0.5)
+
+    pool.run(nap(0.01), progress=slow)
+    assert finished.wait(10)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert pool.run(scale(2)).result(timeout=20) == 4
+    assert pool.compute(scale(3)) == 6
+
+
+@posix
+def test_a_death_is_noticed_whatever_the_tasks_have_started(pool):
+    """A process of theirs that lives on has none of the worker's pipes."""
+    began = time.monotonic()
+    with pytest.raises(gr.WorkerDied):
+        pool.compute(die("SIGKILL", gr.call(os.system, "sleep 20 &")))
+    assert time.monotonic() - began < 10
+
+
+@posix
+def test_the_worker_says_which_returned_node_killed_it(pool):
+    with pytest.raises(gr.WorkerDied, match=r"it ran die, which die_inside\(1\) returned"):
+        pool.compute(gr.Graph([add(1, 1), die_inside(1)]))
+
+
+@posix
 def test_workers_that_cannot_start_end_the_run(tmp_path):
-    """Not for ever, and with a reason."""
+    """Not for ever, and with a reason; the pool tries again for the next run."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\nif 'graphray-doom' in os.environ and 'popen_loky' in ' '.join(sys.orig_argv): os._exit(5)\n"
     )
@@ -144,15 +189,22 @@ def test_workers_that_cannot_start_end_the_run(tmp_path):
         import os, sys, graphray as gr
         os.environ["PYTHONPATH"] = sys.argv[1]
         os.environ["graphray-doom"] = "1"
-        try:
-            gr.call(int).compute("loky:2")
-        except gr.WorkerDied as error:
-            print(error.exitcode, error)
+        with gr.executors.Loky(2) as pool:
+            for _ in range(2):
+                try:
+                    pool.compute(gr.call(int))
+                except gr.WorkerDied as error:
+                    print(error.exitcode, error)
+            del os.environ["graphray-doom"]
+            print(pool.compute(gr.call(int)))
         """,
         str(tmp_path),
     )
-    assert outcome.stdout.startswith("5 ")
-    assert "before they are ready" in outcome.stdout
+    one, two, three = outcome.stdout.splitlines()
+    assert one.startswith("5 ")
+    assert one == two
+    assert "before they are ready" in one
+    assert three == "0"
 
 
 # ---- a warm pool
@@ -245,6 +297,62 @@ def test_what_tasks_print_reaches_the_drivers_terminal(pool, capfd):
     captured = capfd.readouterr()
     assert "to stdout" in captured.out
     assert "to stderr" in captured.err
+
+
+def test_lines_are_printed_whole():
+    """However many workers print, and whatever PYTHONUNBUFFERED says."""
+    for unbuffered in ("", "1"):
+        done = script(
+            """
+            import graphray as gr
+            gr.compute(*gr.map(print, ["some"] * 5000, range(5000), ["line"] * 5000), executor="loky:2")
+            """,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+        assert sorted(done.stdout.splitlines()) == sorted([f"some {i} line" for i in range(5000)])
+
+
+@posix
+def test_processes_that_tasks_start_heed_ctrl_c(pool):
+    ask = [sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"]
+    assert pool.compute(gr.call(subprocess.check_output, ask, text=True)) == "False\n"
+
+
+# ---- what cannot be read on the other side
+
+
+class Unreadable:
+    """Can be sent, and not received."""
+
+    def __reduce__(self):
+        return unreadable, (os.getpid(),)
+
+
+def unreadable(pid):
+    if os.getpid() != pid:
+        raise ImportError("not there")
+    return Unreadable()
+
+
+@gr.task
+def make_unreadable(i, bad):
+    return Unreadable() if i == bad else i
+
+
+@pytest.mark.parametrize("bad", [0, 2, 39])
+def test_what_cannot_be_read_fails_the_node_that_has_it_and_no_other(loky, bad):
+    arguments = gr.map(identity, [Unreadable() if i == bad else i for i in range(40)])
+    results = gr.map(make_unreadable, range(40), bad=bad)
+    for nodes in (arguments, results):
+        told = []
+        values = loky.compute(gr.Graph(nodes), on_error="collect", progress=told.append)
+        assert [i for i, v in enumerate(values) if type(v) is gr.Failure] == [bad]
+        assert isinstance(values[bad].error, ImportError)
+        assert [e.node for e in told if type(e) is NodeFailed] == [nodes[bad]]
+        with pytest.raises(ImportError) as raised:
+            loky.compute(gr.Graph(nodes))
+        assert any(nodes[bad].label in note for note in raised.value.__notes__)
+    assert loky.compute(scale(1)) == 2
 
 
 # ---- much data
@@ -364,6 +472,31 @@ def test_tasks_and_classes_of_a_script():
     assert script(MAIN).stdout == textwrap.dedent(PRINTED).lstrip()
 
 
+def test_an_edited_helper_counts_in_the_next_run_of_a_warm_pool():
+    """As when a cell of a notebook is run again."""
+    done = script(
+        """
+        import graphray as gr
+
+        def helper(x):
+            return "old"
+
+        @gr.task
+        def use(x):
+            return helper(x) + str(FACTOR)
+
+        FACTOR = 1
+        with gr.executors.Loky(1) as pool:
+            print(pool.compute(use(1)))
+            exec("def helper(x): return 'new'")
+            print(pool.compute(use(1)))
+            FACTOR = 2
+            print(pool.compute(gr.Graph(gr.map(use, [1] * 3)))[2])
+        """
+    )
+    assert done.stdout.split() == ["old1", "new1", "new2"]
+
+
 def test_a_script_from_the_command_line_and_from_standard_input():
     code = textwrap.dedent(MAIN)
     for command, options in (([sys.executable, "-c", code], {}), ([sys.executable, "-"], {"input": code})):
@@ -415,6 +548,8 @@ DRIVER = """
     @gr.task
     def busy(i):
         print(os.getpid(), flush=True)
+        if kind == "native":  # Python's lock is not let go
+            sum(range(10**11))
         time.sleep({seconds})
         return i
 
@@ -473,7 +608,7 @@ def test_ctrl_c_leaves_no_process(kind, to):
 
 
 @posix
-@pytest.mark.parametrize("kind", ["run", "idle"])
+@pytest.mark.parametrize("kind", ["run", "idle", "native"])
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_a_killed_driver_leaves_no_process_and_no_file(kind, name):
     before = files()

@@ -85,11 +85,13 @@ class Core:
             to decide, and a unit is everything that is wanted.
         ahead: give a busy worker its next unit already, while there is plenty; for engines where the way to a worker
             takes time.
+        expected: how many workers there will be. What comes first leaves the others their share.
     """
 
-    def __init__(self, sequential: bool = False, ahead: bool = False) -> None:
+    def __init__(self, sequential: bool = False, ahead: bool = False, expected: int = 1) -> None:
         self.sequential = sequential
         self.ahead = ahead
+        self.expected = expected
         self.jobs: list[Job] = []
         self.workers: set[str] = set()
         self.idle: list[str] = []
@@ -232,11 +234,12 @@ class Core:
             job.alone.discard(first)
             return self._unit(job, worker, [first], BUDGET, False, False)
         hungry = len(ready) < len(self.idle)  # others will find nothing
-        share = min(PROBE, max(1, (len(ready) + 1) // len(self.workers)))
+        workers = max(len(self.workers), self.expected)
+        share = min(PROBE, max(1, (len(ready) + 1) // workers))
         tally = costs.get(first._task)
         mean = tally[1] / tally[0] if tally is not None else None
         at_hand = (mean or BUDGET / PROBE) * (len(ready) + 1)
-        limit = min(max(at_hand / (2 * len(self.workers)), LEAST), BUDGET)
+        limit = min(max(at_hand / (2 * workers), LEAST), BUDGET)
         if mean is not None and not consumers and first._task._options["near"] is None:
             alike = self._take_alike(ready, first, min(int(limit / max(mean, 1e-9)), LARGEST))
             return self._unit(job, worker, alike, BUDGET, hungry, len(alike) > 1)

@@ -41,13 +41,12 @@ def describe_place(error: BaseException, job: Job, node: Node, trail: Sequence[s
     Returns:
         The number of skipped nodes.
     """
-    followers = _followers(job)
-    names = [*trail, *_path(followers, node)]
+    names = [*trail, *_path(job, node)]
     if len(names) > 9:
         names = [*names[:4], "…", *names[-4:]]
     if len(names) > 1:
         _note(error, f"path {' → '.join(names)}")
-    skipped = _downstream(followers, node)
+    skipped = _downstream(job, node)
     if skipped:
         what = "1 node that needs its value is" if skipped == 1 else f"{skipped:,} nodes that need its value are"
         _note(error, f"{what} skipped")
@@ -67,37 +66,38 @@ def _shown(argument: Any, values: Mapping[Node, Any]) -> str:
     return short(values.get(argument)) if type(argument) is Node else short(argument)
 
 
-def _followers(job: Job) -> dict[Node, list[Node]]:
-    """By node: the nodes that need its value, in order; worked out at a run's first failure."""
+def _following(job: Job, node: Node) -> Sequence[Node]:
+    """The nodes that need a node's value, or will have it for their own; in order."""
     from graphray.graph.node import topological
 
-    if job.followers is not None and not job.growing:
-        return job.followers
-    followers: dict[Node, list[Node]] = {}
-    for n in topological(job.roots or list(job.wanted)):
-        for d in n._deps:
-            followers.setdefault(d, []).append(n)
-    job.followers = followers
-    return followers
+    if not job.growing:
+        if job.followers is None:  # worked out at a run's first failure
+            job.followers = {}
+            for n in topological(job.roots):
+                for d in n._deps:
+                    job.followers.setdefault(d, []).append(n)
+        if node in job.followers:
+            return job.followers[node]
+    return job.consumers.get(node) or job.awaiting.get(node) or ()
 
 
-def _downstream(followers: Mapping[Node, Sequence[Node]], node: Node) -> int:
+def _downstream(job: Job, node: Node) -> int:
     """How many nodes need this one's value, at any distance."""
     reached = {node}
     work = [node]
     while work:
-        for n in followers.get(work.pop(), ()):
+        for n in _following(job, work.pop()):
             if n not in reached:
                 reached.add(n)
                 work.append(n)
     return len(reached) - 1
 
 
-def _path(followers: Mapping[Node, Sequence[Node]], node: Node) -> list[str]:
+def _path(job: Job, node: Node) -> list[str]:
     """Names of the tasks from a node to an output."""
     names = [node._task.name]
-    while node in followers:
-        node = followers[node][0]
+    while following := _following(job, node):
+        node = following[0]
         names.append(node._task.name)
     return names
 

@@ -378,17 +378,17 @@ class Job:
 
     def wait_again(self, nodes: Iterable[Node]) -> None:
         """Nodes that were handed out were not begun: they wait for what is missing, or are ready."""
-        ready, skipped = [], []
+        ready, inline = [], []
         for node in nodes:
             missing = sum([d not in self.values for d in node._deps])
             if missing:
                 self.waiting[node] = missing
-            elif self.collect and self._failed_need(node) is not None:
-                skipped.append(node)
+            elif node._task.kind == "inline" or (self.collect and self._failed_need(node) is not None):
+                inline.append(node)
             else:
                 ready.append(node)
         self.push(ready)
-        for node in skipped:
+        for node in inline:
             self._finish([node], {node: self._settle(node)}, self.values)
 
 

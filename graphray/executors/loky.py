@@ -132,11 +132,11 @@ class Loky(Executor):
 
     def __init__(self, workers: int | None = None, *, threads_per_task: int | None = None) -> None:
         super().__init__()
-        self._core = Core(ahead=True)
         for option, number in (("workers", workers), ("threads_per_task", threads_per_task)):
             if number is not None and (type(number) is not int or number < 1):
                 raise ValueError(f"{option}= is a number, 1 or more, not {number!r}")
         self.workers = workers or cores()
+        self._core = Core(ahead=True, expected=self.workers)
         self.threads_per_task = threads_per_task or 1
         self._threads_given = threads_per_task is not None  # else the user's own variables stand
         self._context = get_context("loky")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from graphray.testing.tasks import (
     fibonacci,
     identity,
     mixed,
+    nap,
     nested_sum,
     noted,
     notes,
@@ -237,6 +239,26 @@ class Dynamic(Part):
         assert executor.compute(quoted_graph(gr.quote(graph))) == [["a", "b"], {"a": 3, "b": 6}]
 
     @needs("dynamic")
+    def test_what_is_returned_may_be_in_the_graph_already(self, executor: Executor) -> None:
+        """It has one value, whether it is still to be computed, being computed, or done."""
+        for seconds in (0.0, 0.003, 0.02):
+            leaves = gr.map(nap, [0.002] * 8, range(8))
+            chosen = gr.map(choose_later, [gr.quote(leaf) for leaf in leaves], seconds=seconds)
+            assert executor.compute([chosen, leaves]) == [tuple(range(8)), tuple(range(8))]
+
+    @needs("dynamic")
+    def test_many_iterations_side_by_side(self, executor: Executor) -> None:
+        """Handed back and forth between workers as they become idle."""
+        for _ in range(10):
+            graph = gr.Graph(
+                a=gr.iterate(one_more, 1, steps=150),
+                b=gr.map(scale, range(50)),
+                c=gr.iterate(one_more, 1, steps=150, until=is_large),
+                d=gr.combine(sum, gr.map(scale, gr.call(range, 40))),
+            )
+            assert executor.compute(graph) == {"a": 151, "b": tuple(range(0, 100, 2)), "c": 151, "d": 1560}
+
+    @needs("dynamic")
     def test_a_failure_inside(self, executor: Executor) -> None:
         """What a returned node raises is raised by the run."""
         with pytest.raises(ValueError, match="inside"):
@@ -246,6 +268,25 @@ class Dynamic(Part):
     def test_returned_nodes_with_structures(self, executor: Executor) -> None:
         """New nodes that take structures of other new nodes, by keyword too."""
         assert same(executor.compute(nest(3)), ((([3, {"k": 6}],), {"key": (6,)}),))
+
+
+@gr.task
+def choose_later(node: Any, seconds: float) -> Any:
+    """Return a node that was given as data."""
+    time.sleep(seconds)
+    return node
+
+
+@gr.task
+def one_more(x: int) -> int:
+    """A step of an iteration."""
+    return x + 1
+
+
+@gr.task
+def is_large(x: int) -> bool:
+    """A condition that does not hold."""
+    return x > 10_000
 
 
 @gr.task

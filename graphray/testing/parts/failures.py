@@ -11,6 +11,7 @@ import pytest
 
 import graphray as gr
 from graphray.executors import Executor
+from graphray.executors.events import NodeFailed
 from graphray.testing.part import Part, needs
 from graphray.testing.tasks import (
     Odd,
@@ -50,6 +51,26 @@ def fail_deeper(x: int) -> Any:
 def fail_stubborn_on(matrix: Any) -> Any:
     """Raise an exception that pickling does not carry its notes for."""
     raise Stubborn(str(matrix.shape))
+
+
+class Base(BaseException):
+    """What does not derive from `Exception`."""
+
+
+def fail_basely() -> Any:
+    """Raise what `except Exception` lets through."""
+    raise Base("base")
+
+
+@gr.task
+def fail_basely_below(x: int) -> Any:
+    """Return a node that raises it."""
+    return add(scale(x), gr.call(fail_basely))
+
+
+def fail_in_a_run_inside() -> Any:
+    """Compute a graph that fails."""
+    return fail("inside").compute()
 
 
 @gr.task
@@ -150,6 +171,54 @@ class Failures(Part):
         assert "graphray: called with 'x', float64[3, 4], list[3], 7" in error.__notes__
         error = caught(executor, gr.call(fail_stubborn_on, matrix))
         assert "graphray: called with float64[3, 4]" in error.__notes__
+
+    @needs("dynamic")
+    def test_the_node_that_a_task_returned_is_named(self, executor: Executor) -> None:
+        """It is what raised; the path says how it came about."""
+        error = caught(executor, scale(fail_deeper(3)))
+        text = "\n".join(error.__notes__)
+        assert "graphray: in fail('inside 3')" in text
+        (path,) = [n for n in error.__notes__ if "path" in n]
+        assert path.startswith("graphray: path fail → ")
+        assert path.endswith(" → fail_deeper → scale")
+        (failure,) = executor.compute([fail_deeper(3)], on_error="collect")
+        assert "graphray: in fail('inside 3')" in "\n".join(failure.error.__notes__)
+
+    def test_a_long_path_is_shortened(self, executor: Executor) -> None:
+        """Nobody reads a thousand names."""
+        node = fail("x")
+        for _ in range(1000):
+            node = add(node, 1)
+        (path,) = [n for n in caught(executor, node).__notes__ if "path" in n]
+        assert len(path) < 100
+        assert "…" in path
+
+    def test_what_is_no_exception_fails_its_node_alone(self, executor: Executor) -> None:
+        """`asyncio.CancelledError`, say: the others have their values, and the engine goes on."""
+        values = executor.compute([scale(1), gr.call(fail_basely), scale(2)], on_error="collect")
+        assert (values[0], type(values[1].error), values[2]) == (2, Base, 4)
+        with pytest.raises(Base, match="base"):
+            executor.compute(add(gr.call(fail_basely), 1))
+        assert executor.compute(scale(1)) == 2
+
+    @needs("dynamic")
+    def test_a_returned_node_that_is_no_exception(self, executor: Executor) -> None:
+        """The one that returned it has failed, and no other."""
+        values = executor.compute([scale(1), fail_basely_below(2), scale(2)], on_error="collect")
+        assert (values[0], type(values[1].error), values[2]) == (2, Base, 4)
+
+    def test_attempts_are_counted_where_failures_are_collected(self, executor: Executor, tmp_path: Path) -> None:
+        """As they are where they are raised."""
+        node = gr.task(retries=2)(fail_odd.fn)(7)
+        (failure,) = executor.compute([node], on_error="collect")
+        assert any("attempt 3" in n for n in failure.error.__notes__)
+
+    def test_each_failure_is_told_once(self, executor: Executor) -> None:
+        """To the subscribers, however many nodes are skipped for it; also one that a run inside a task was told of."""
+        told: list[Any] = []
+        bad = [fail("a"), gr.call(fail_in_a_run_inside)]
+        executor.compute([add(b, i) for b in bad for i in range(5)], on_error="collect", progress=told.append)
+        assert [e.node for e in told if type(e) is NodeFailed] in (bad, bad[::-1])
 
     def test_the_users_frames_are_in_the_traceback(self, executor: Executor) -> None:
         """Each of them, with file and line; and a failing one is not described twice."""

@@ -42,6 +42,30 @@ class Growing(Part):
         assert sorted(seen) == sorted([1, 2, 4, 8, 16, 32, 64, 128, *[1000 + (1 << i) for i in range(7)]])
 
     @needs("growing")
+    def test_results_come_as_they_are_done(self, executor: Executor, tmp_path: Path) -> None:
+        """Not when everything is: a search stops early, or adds something better."""
+        path = str(tmp_path / "notes")
+        with executor.open() as run:
+            handles = [run.add(noted(path, str(i), nap(0.1))) for i in range(20)]
+            for done in run.as_completed():
+                assert done.node in handles
+                break
+            assert len(notes(path)) < 20
+
+    @needs("growing")
+    def test_a_node_built_on_one_that_was_added(self, executor: Executor, tmp_path: Path) -> None:
+        """It finds that one's value as long as its handle is there."""
+        path = str(tmp_path / "notes")
+        with executor.open() as run:
+            node = noted(path, "once")
+            handle = run.add(node)
+            assert [done.node for done in run.as_completed()] == [handle]
+            run.add(identity([node, node]))
+            assert [done.result() for done in run.as_completed()] == [["once", "once"]]
+            assert notes(path) == ["once"]
+            del handle
+
+    @needs("growing")
     def test_a_loop_over_nothing(self, executor: Executor) -> None:
         """Ends at once, before anything was added and after all is done."""
         with executor.open() as run:
