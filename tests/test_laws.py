@@ -95,9 +95,6 @@ def matches(got, expected):
     return same(got, expected)
 
 
-# One example still makes a pool wait for ever, now and then; until that is found these run with the slow tests only.
-pytestmark = pytest.mark.slow
-
 # ---- law 1
 
 

@@ -134,6 +134,15 @@ def slow_pid():
     return os.getpid()
 
 
+def test_a_subscriber_may_close_the_pool():
+    pool = gr.executors.Loky(2)
+    run = pool.run(gr.Graph(gr.map(nap, [0.05] * 40)), progress=lambda event: pool.close())
+    with pytest.raises(gr.Cancelled):
+        run.result(timeout=20)
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.compute(scale(1))
+
+
 @posix
 @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals")
 def test_a_signal_without_a_name(pool):

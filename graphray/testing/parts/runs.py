@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -206,6 +207,23 @@ class Runs(Part):
         until(lambda: "cancelled" in notes(path))
         assert executor.compute(add(1, 2)) == 3
         assert notes(path) == ["began", "cancelled"]
+
+    def test_cancelling_at_any_moment(self, executor: Executor) -> None:
+        """The run ends with its result or without, and nobody waits for ever."""
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                for _ in range(200):
+                    run = executor.run(gr.combine(sum, gr.map(scale, range(30))))
+                    result = threads.submit(run.result)
+                    threads.submit(run.cancel).result(timeout=PATIENCE)
+                    try:
+                        assert result.result(timeout=PATIENCE) == 870
+                    except gr.Cancelled:
+                        assert run.done()
+        finally:
+            sys.setswitchinterval(interval)
 
     @needs("cancels")
     def test_cancelling_one_of_several_runs(self, executor: Executor, tmp_path: Path) -> None:
