@@ -241,7 +241,7 @@ class Core:
         at_hand = (mean or BUDGET / PROBE) * (len(ready) + 1)
         limit = min(max(at_hand / (2 * workers), LEAST), BUDGET)
         if mean is not None and not consumers and first._task._options["near"] is None:
-            alike = self._take_alike(ready, first, min(int(limit / max(mean, 1e-9)), LARGEST))
+            alike = self._take_alike(ready, first, min(round(limit / max(mean, 1e-9)), LARGEST))
             return self._unit(job, worker, alike, BUDGET, hungry, len(alike) > 1)
         nodes: list[Node] = []
         shared = False  # whether others could have helped: not with a chain
