@@ -44,6 +44,8 @@ def start(
         raise ValueError(f"seed= is an integer, not {seed!r}")
     if threads_per_task is not None and (type(threads_per_task) is not int or threads_per_task < 1):
         raise ValueError(f"threads_per_task= is a number of threads, 1 or more, not {threads_per_task!r}")
+    if inputs is not None and not hasattr(inputs, "keys"):
+        raise TypeError(f"inputs= is a dict of values by name, not {type(inputs).__name__}")
     listeners = subscribers(progress)
     graph = _bound(graph, inputs or {})
     _check_options(graph)
@@ -130,6 +132,10 @@ def make(spec: Any, workers: int | None = None, threads: int | None = None) -> E
     if not isinstance(spec, str):
         raise TypeError(f"an executor is an instance or a name such as 'loky:4', not {type(spec).__name__}")
     name, colon, rest = spec.partition(":")
+    if name not in ("inprocess", "loky"):
+        raise ValueError(
+            f"there is no executor {spec!r}; there are 'inprocess', 'inprocess:THREADS', 'loky' and 'loky:WORKERS'"
+        )
     if colon and workers is not None:
         raise ValueError(f"the executor {spec!r} says its number of workers; workers={workers} says another")
     number = workers if not colon else _number(spec, rest)
@@ -139,13 +145,9 @@ def make(spec: Any, workers: int | None = None, threads: int | None = None) -> E
         from graphray.executors.inprocess import InProcess
 
         return InProcess(number or 1)
-    if name == "loky":
-        from graphray.executors.loky import Loky
+    from graphray.executors.loky import Loky
 
-        return Loky(number, threads_per_task=threads)
-    raise ValueError(
-        f"there is no executor {spec!r}; there are 'inprocess', 'inprocess:THREADS', 'loky' and 'loky:WORKERS'"
-    )
+    return Loky(number, threads_per_task=threads)
 
 
 def _number(spec: str, text: str) -> int:
