@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 import graphray as gr
@@ -66,6 +68,20 @@ def test_what_outputs_are_made_of_is_copied():
     assert len(graph) == 1
 
 
+def test_what_a_graph_gives_out_is_a_copy():
+    values = [[1], [2]]
+    graph = gr.Graph(a=[gr.input("x", default=[0]), {"k": [1]}])
+    graph.outputs["a"][1]["k"].append(9)
+    graph.outputs["a"].clear()
+    graph.inputs["x"].append(9)
+    assert graph.compute() == {"a": [[0], {"k": [1]}]}
+    mapped = graph.map(x=values)
+    values[0].append(9)
+    mapped.combinations[0]["x"].append(9)
+    mapped.combinations[0]["x"] = 9
+    assert mapped.combinations == ({"x": [1]}, {"x": [2]})
+
+
 def test_a_graph_is_true_whatever_is_in_it():
     assert gr.Graph([])
     assert len(gr.Graph([])) == 0
@@ -92,13 +108,25 @@ def test_an_input_given_twice_is_one():
     assert graph.bind(a=5).compute() == [5, 10]
 
 
-@pytest.mark.parametrize(("one", "other"), [(1, 2), (1, 1.0), (1, True), ([1], (1,)), (..., 1)])
+@pytest.mark.parametrize(("one", "other"), [(1, 2), (1, 1.0), (1, True), ([1], (1,)), ([1], [1.0]), (..., 1)])
 def test_inputs_that_disagree_are_named(one, other):
     def make(default):
         return gr.input("lr") if default is ... else gr.input("lr", default=default)
 
     with pytest.raises(TypeError, match="'lr'"):
         gr.Graph([make(one), make(other)]).compute(inputs={"lr": 1})
+
+
+@pytest.mark.parametrize("make", [lambda: [1, {"k": (2,)}], lambda: np.arange(3), lambda: [np.ones(2), float("nan")]])
+def test_equal_defaults_are_one(make):
+    graph = gr.Graph([gr.input("a", default=make()), identity(gr.input("a", default=make()))])
+    assert list(graph.inputs) == ["a"]
+    assert repr(graph.compute()) == repr([make(), make()])
+
+
+def test_defaults_that_cannot_be_hashed_are_compared():
+    lock = threading.Lock()
+    assert list(gr.Graph([gr.input("a", default=[lock]), gr.input("a", default=[lock])]).inputs) == ["a"]
 
 
 # ---- bind
@@ -218,6 +246,8 @@ def test_subgraph_has_only_what_it_needs():
     assert list(graph.subgraph("b", "a").outputs) == ["b", "a"]
     with pytest.raises(KeyError, match=r"'d'.*a, b, c"):
         graph.subgraph("a", "d")
+    with pytest.raises(TypeError, match=r"needs the names.*a, b, c"):
+        graph.subgraph()
 
 
 def test_union():
@@ -228,6 +258,10 @@ def test_union():
         gr.Graph(a=a) | gr.Graph(a=b)
     with pytest.raises(TypeError):
         gr.Graph(a=a) | {"b": b}
+    graph = gr.Graph(a=[a, {"k": b}, np.ones(2)], b=b)
+    assert list((graph | graph.subgraph("a")).outputs) == ["a", "b"]
+    with pytest.raises(ValueError, match="'a'"):
+        graph | gr.Graph(a=[a, {"k": identity(2)}, np.ones(2)])
 
 
 def test_a_union_with_an_unnamed_output_is_refused():

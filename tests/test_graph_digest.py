@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+import threading
+import types
 
 import numpy as np
 import pytest
@@ -73,6 +77,7 @@ def test_options_that_change_the_value_count_and_others_do_not():
     fn = scale.fn
     assert gr.task(fn)(1).digest == gr.task(name="other", retries=3, near="x", cache=True)(fn)(1).digest
     assert distinct(gr.task(fn)(1), gr.task(outputs=1)(fn)(1), gr.task(version="1")(fn)(1), gr.task(version="2")(fn)(1))
+    assert distinct(*[gr.task(jit=jit, version=v)(fn)(1) for jit in (False, True) for v in (None, "1")])
 
 
 def test_a_version_takes_the_place_of_the_code():
@@ -120,8 +125,6 @@ def test_what_has_no_digest_is_named():
 
 
 def test_an_argument_that_cannot_be_hashed_is_named():
-    import threading
-
     node = add(1, identity({"k": [threading.Lock()]}))
     with pytest.raises(TypeError, match=r"identity.*lock"):
         node.digest  # noqa: B018
@@ -165,6 +168,145 @@ def test_an_edited_helper_changes_the_digest_of_existing_nodes(tmp_path, monkeyp
     assert scope["node"].digest == before
 
 
+@gr.task
+def apply(f, x):
+    return f(x)
+
+
+@gr.task
+def rate_times(x):
+    return helper(x)
+
+
+RATE = 1
+
+
+def helper(x):
+    return x * RATE
+
+
+@dataclasses.dataclass
+class Model:
+    bias: int = 0
+
+    def predict(self, x):
+        return helper(x) + self.bias
+
+
+QUOTED = rate_times(1)
+REACH_A_HELPER = {
+    "the task": rate_times(1),
+    "a function": apply(helper, 1),
+    "a function by keyword": apply(f=helper, x=1),
+    "a method": apply(Model().predict, 1),
+    "a partial": apply(functools.partial(helper, 1), 1),
+    "an instance": echo({"k": [Model()]}),
+    "a class": echo(Model),
+    "a task": apply(rate_times, 1),
+    "a task in a list": echo([rate_times], 1),
+    "a task by keyword": apply(f=rate_times, x=1),
+    "a constant": identity(gr.value([helper])),
+    "a default": identity(gr.input("f", default=helper)),
+    "a quoted node": echo(gr.quote(rate_times(1))),
+    "a quoted node with a function": echo(gr.quote(apply(helper, 1))),
+    "a twice quoted node": echo(gr.quote(echo(gr.quote(apply(helper, 1))))),
+    "a quoted graph": echo(gr.quote(gr.Graph(a=[rate_times(1), helper]))),
+    "a node in an object": echo(types.SimpleNamespace(node=rate_times(1))),
+    "a node that a function uses": apply(lambda x: QUOTED, 1),
+    "a map to come": gr.map(rate_times, identity([1])),
+    "an iteration": gr.iterate(rate_times, 1, steps=2, until=helper),
+    "a reduction": gr.reduce(lambda a, b: helper(a) + b, [1, 2, 3]),
+    "far away": scale(identity([apply(helper, 1)])),
+}
+
+
+@pytest.mark.parametrize("how", REACH_A_HELPER)
+def test_an_edit_is_seen_wherever_it_is(how, monkeypatch):
+    node, graph = REACH_A_HELPER[how], gr.Graph(a=REACH_A_HELPER[how])
+    before = node.digest, graph.digest
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 2)
+    assert (node.digest, graph.digest) != before
+    assert node.digest != before[0]
+    monkeypatch.undo()
+    assert (node.digest, graph.digest) == before
+
+
+def test_an_edit_that_another_node_was_asked_for_first_is_seen(monkeypatch):
+    """A change is noticed once; everything else that was remembered must not count as new thereby."""
+    nodes = list(REACH_A_HELPER.values())
+    before = [n.digest for n in nodes]
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 2)
+    # Made now: the first to look at the task again, as an argument of a node without remembered digest.
+    assert echo([rate_times]).digest
+    assert not any(a == b.digest for a, b in zip(before, nodes, strict=True))
+
+
+def test_code_that_has_no_digest_may_have_one_after_an_edit(monkeypatch):
+    node, user = apply(helper, 1), scale(apply(helper, 1))
+    before = node.digest, user.digest
+    monkeypatch.setattr(sys.modules[__name__], "RATE", threading.Lock())
+    for n in (node, user):
+        with pytest.raises(TypeError, match="RATE"):
+            n.digest  # noqa: B018
+    monkeypatch.undo()
+    assert (node.digest, user.digest) == before
+
+
+def test_a_task_may_use_a_node_of_itself():
+    scope = {"gr": gr, "__name__": "cell"}
+    exec("@gr.task\ndef f(x): return x and START\nSTART = f(f(0))\nfs = [START, f(START)]", scope)
+    exec("@gr.task\ndef g(x): return fs", scope)
+    assert distinct(scope["START"], *scope["fs"][1:], scope["g"](1))
+
+
+def test_a_function_counts_a_file_that_it_uses_by_content(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("a")
+    scope = {"F": gr.file(path), "__name__": "cell"}
+    exec("def f(x): return F", scope)
+    nodes = apply(scope["f"], 1), echo(gr.quote(gr.Graph(a=gr.file(path))))
+    before = [n.digest for n in nodes]
+    path.write_text("b")
+    assert not any(a == b.digest for a, b in zip(before, nodes, strict=True))
+
+
+def test_a_file_that_is_gone_has_no_digest(tmp_path):
+    path = tmp_path / "f.txt"
+    path.write_text("x")
+    node = scale(gr.file(path))
+    graph, other = gr.Graph(node), gr.Graph(scale(gr.file(path)))
+    before = node.digest
+    path.unlink()
+    assert graph == graph
+    assert graph != other
+    assert len({graph, other}) == 2
+    for asked in (node, graph, node.deps[0]):
+        with pytest.raises(TypeError, match=r"No such file.*f\.txt"):
+            asked.digest  # noqa: B018
+    path.mkdir()
+    with pytest.raises(TypeError, match=r"directory.*f\.txt"):
+        node.digest  # noqa: B018
+    path.rmdir()
+    path.write_text("x")
+    assert node.digest == before
+
+
+def test_equal_graphs_have_equal_hashes_whatever_was_edited_since(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("a")
+    make = lambda: gr.Graph(scale(gr.file(path)))  # noqa: E731
+    old, unasked = make(), make()
+    hash(old)
+    path.write_text("b")
+    graphs = [old, unasked, make()]
+    assert unasked == make()
+    for a in graphs:
+        assert a == a
+        for b in graphs:
+            assert (a == b) == (b == a)
+            assert a != b or hash(a) == hash(b)
+
+
 def test_the_hash_of_a_graph_does_not_change_under_a_set(tmp_path):
     path = tmp_path / "f"
     path.write_text("a")
@@ -181,14 +323,21 @@ def test_digests_are_the_same_in_every_process(tmp_path):
     (tmp_path / "made_here.py").write_text(
         textwrap.dedent(
             """
+            import collections, dataclasses
             import graphray as gr
+            @dataclasses.dataclass(frozen=True)
+            class Config:
+                names: object
             FACTOR = {"a": 1, "b": {2, 3, "x", None}}
             def helper(x):
                 return x, FACTOR
             @gr.task
             def f(x, *, k=frozenset({1, "two"})):
                 return helper(x)
-            graph = gr.Graph(a=f({"p", "q", 1}), b=gr.iterate(f, f(1), steps=3), c=gr.map(f, [1, 2]))
+            graph = gr.Graph(a=f({"p", "q", 1}), b=gr.iterate(f, f(1), steps=3), c=gr.map(f, [1, 2]),
+                             d=f(Config({"p", "q", ("r", 1)})),
+                             e=f(frozenset({("p", "q"), ("r", None), frozenset("st")})),
+                             g=f(collections.Counter("abc")), h=f(gr.quote(gr.Graph(f({"p", ("q",)})))), i=f(Config))
             """
         )
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import graphray as gr
+from graphray.graph.containers import rewrite
 from graphray.testing.tasks import add, divide, echo, identity, scale
 
 Pair = namedtuple("Pair", "left right")
@@ -102,6 +103,65 @@ def test_a_node_cannot_be_changed():
         node.kwargs["x"] = 1
     with pytest.raises((AttributeError, TypeError)):
         node[0] = 1
+
+
+def test_what_a_node_gives_out_is_a_copy():
+    node = echo([1, {"k": [2]}], Box([3]), k=[4])
+    node.args[0].append(9)
+    node.args[0][1]["k"].append(9)
+    node.args[1].inside.append(9)
+    node.kwargs["k"].append(9)
+    assert node.args == ([1, {"k": [2]}], Box([3]))
+    assert dict(node.kwargs) == {"k": [4]}
+
+
+@dataclass(frozen=True)
+class Frozen:
+    inside: object
+    more: object = ()
+
+
+@dataclass(slots=True)
+class Slotted:
+    inside: object
+
+
+def test_dataclass_instances_are_copied_with_what_is_in_them():
+    for kind in (Box, Frozen, Slotted):
+        given = kind([1, kind({"k": [2]})])
+        node, inner = echo(given, given), given.inside[1]
+        given.inside.append(9)
+        inner.inside["k"].append(9)
+        assert node.args[0] == kind([1, kind({"k": [2]})])
+        assert type(node.args[0]) is kind
+    box = Box(1)
+    node = echo(box)
+    box.inside = 2
+    assert node.args[0].inside == 1
+
+
+def test_what_cannot_be_changed_is_kept():
+    array, module = np.ones(3), object()
+    frozen = Frozen((1, "a", Frozen(array)), module)
+    given = ((1, frozen), frozen)
+    assert echo(given, 2).args[0] is given
+    assert echo(frozen, {}).args[0] is frozen
+    node = echo(Frozen([1], frozen))
+    assert node.args[0].more is frozen
+
+
+def test_what_is_asked_to_be_fresh_is_new_each_time():
+    """What an engine needs: a task may do with its argument what it likes."""
+    frozen, n = Frozen((1, 2)), identity(1)
+    x = ([1, (2, [3])], {"k": {}}, Box(4), frozen, n, (5, 6))
+    leaf = lambda y: "value" if y is n else y  # noqa: E731
+    one, other = rewrite(x, leaf, fresh=True), rewrite(x, leaf, fresh=True)
+    assert one == other == ([1, (2, [3])], {"k": {}}, Box(4), frozen, "value", (5, 6))
+    for a, b in ((one[0], x[0]), (one[0][1][1], x[0][1][1]), (one[1], x[1]), (one[1]["k"], x[1]["k"]), (one[2], x[2])):
+        assert a is not b
+    assert one[3] is frozen
+    assert one[5] is x[5]
+    assert rewrite(x, lambda y: y) is x, "unless asked for, what is unchanged is shared"
 
 
 # ---- identity

@@ -122,6 +122,7 @@ class Explorer(Walk):
         self.current: Item | None = None
         self.origins: dict[str, str | None] = {}  # by name of a module
         self.used: set[str] = set()  # packages
+        self.nodes: set[Any] = set()  # those of graphs that code refers to
         self.circles: dict[bytes, bytes] = {}
 
     @property

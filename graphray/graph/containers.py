@@ -32,33 +32,41 @@ def is_container(kind: Any) -> bool:
     )
 
 
-def rewrite(x: Any, leaf: Callable[[Any], Any]) -> Any:
-    """`x` with `leaf` applied to everything in it that is neither an atom nor a container."""
+def rewrite(x: Any, leaf: Callable[[Any], Any], fresh: bool = False) -> Any:
+    """`x` with `leaf` applied to everything in it that is neither an atom nor a container.
+
+    With `fresh`, what could be changed in place is new, whether or not anything in it had to change: lists, dicts, and
+    dataclass instances that are not frozen. So whoever gets the result may do with it what they like.
+    """
     kind = type(x)
     if kind in ATOMS:
         return x
     if not is_container(kind):  # type: ignore[arg-type]
         return leaf(x)
     if kind is list or kind is tuple:
-        items = _rewrite_items(x, leaf)
-        return x if items is x else items if kind is list else tuple(items)
+        items = _rewrite_items(x, leaf, fresh)
+        if kind is list:
+            return x.copy() if fresh and items is x else items
+        return x if items is x else tuple(items)
     if kind is dict:
         values = list(x.values())
-        items = _rewrite_items(values, leaf)
-        return x if items is values else dict(zip(x, items, strict=True))
+        items = _rewrite_items(values, leaf, fresh)
+        return x if items is values and not fresh else dict(zip(x, items, strict=True))
     if issubclass(kind, tuple):
-        items = _rewrite_items(x, leaf)
+        items = _rewrite_items(x, leaf, fresh)
         return x if items is x else kind._make(items)  # type: ignore[attr-defined]
-    return _rewrite_dataclass(x, leaf)
+    return _rewrite_dataclass(x, leaf, fresh)
 
 
-def _rewrite_items(x: Any, leaf: Callable[[Any], Any]) -> Any:
+def _rewrite_items(x: Any, leaf: Callable[[Any], Any], fresh: bool) -> Any:
     """The items of a list or tuple rewritten, or `x` itself where nothing changed."""
     kinds = set(map(type, x))
     if ATOMS.issuperset(kinds):
         return x
     if any(map(is_container, kinds)):
-        items = [v if type(v) in ATOMS else rewrite(v, leaf) for v in x]
+        items = [v if type(v) in ATOMS else rewrite(v, leaf, fresh) for v in x]
+    elif leaf is _itself:
+        return x
     elif kinds & ATOMS:
         items = [v if type(v) in ATOMS else leaf(v) for v in x]
     else:
@@ -66,17 +74,17 @@ def _rewrite_items(x: Any, leaf: Callable[[Any], Any]) -> Any:
     return x if all(map(operator.is_, items, x)) else items
 
 
-def _rewrite_dataclass(x: Any, leaf: Callable[[Any], Any]) -> Any:
+def _rewrite_dataclass(x: Any, leaf: Callable[[Any], Any], fresh: bool) -> Any:
     changed = {}
     for name in x.__dataclass_fields__:
         try:
             old = getattr(x, name)
         except AttributeError:  # a field that was never set
             continue
-        new = rewrite(old, leaf)
+        new = rewrite(old, leaf, fresh)
         if new is not old:
             changed[name] = new
-    if not changed:
+    if not changed and not (fresh and _is_assignable(type(x))):
         return x
     y = copy.copy(x)
     for name, new in changed.items():
@@ -84,19 +92,18 @@ def _rewrite_dataclass(x: Any, leaf: Callable[[Any], Any]) -> Any:
     return y
 
 
+def _is_assignable(kind: type) -> bool:
+    """Whether attributes can be set: frozen classes have a `__setattr__` that refuses, and so have modules of flax."""
+    setter: Any = kind.__setattr__
+    return setter is object.__setattr__
+
+
 def snapshot(x: Any) -> Any:
-    """`x` with its lists and dicts copied, so that changing the original later does not change a graph."""
-    kind = type(x)
-    if kind in ATOMS:
-        return x
-    if kind is list or kind is tuple:
-        if any(map(is_container, set(map(type, x)))):
-            return kind([v if type(v) in ATOMS else snapshot(v) for v in x])
-        return list(x) if kind is list else x
-    if kind is dict:
-        return {k: v if type(v) in ATOMS else snapshot(v) for k, v in x.items()}
-    if issubclass(kind, tuple) and is_container(kind):
-        return kind._make([snapshot(v) for v in x])  # type: ignore[attr-defined]
+    """`x` with what could be changed in place copied, so that changing the original later does not change a graph."""
+    return rewrite(x, _itself, fresh=True)
+
+
+def _itself(x: Any) -> Any:
     return x
 
 

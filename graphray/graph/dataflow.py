@@ -46,7 +46,7 @@ class Graph:
 
     def _fill(self, outputs: Mapping[Any, Any], combinations: tuple[dict[str, Any], ...] | None = None) -> None:
         self._outputs: dict[Any, Any] = {k: x if type(x) is Node else snapshot(x) for k, x in outputs.items()}
-        self._combinations = combinations
+        self._combinations = snapshot(combinations)
         self._nodes: tuple[Node, ...] | None = None
         self._roots: tuple[Node, ...] | None = None
         self._tasks: frozenset[Task] | None = None
@@ -56,10 +56,10 @@ class Graph:
 
     @property
     def outputs(self) -> Mapping[Any, Any]:
-        """The outputs by name; the name of an unnamed one is None."""
+        """The outputs by name; the name of an unnamed one is None. Lists, dicts and the like in them are copies."""
         from types import MappingProxyType
 
-        return MappingProxyType(self._outputs)
+        return MappingProxyType(snapshot(self._outputs))
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -95,12 +95,12 @@ class Graph:
                 known = inputs.setdefault(name, default)
                 if known is not default and not _alike(known, default):
                     raise TypeError(f"the input {name!r} has two defaults: {known!r} and {default!r}")
-        return inputs
+        return snapshot(inputs)  # type: ignore[no-any-return]
 
     @property
     def combinations(self) -> tuple[dict[str, Any], ...]:
         """What `Graph.map` made the product of, in the order of the results; empty for other graphs."""
-        return self._combinations or ()
+        return snapshot(self._combinations or ())  # type: ignore[no-any-return]
 
     @property
     def digest(self) -> str:
@@ -124,6 +124,8 @@ class Graph:
             return True
         if type(other) is not Graph:
             return NotImplemented
+        if hash(self) != hash(other):  # as they were when first asked for: what is equal may not differ in its hash
+            return False
         try:
             return self.digest == other.digest
         except TypeError:
@@ -194,8 +196,11 @@ class Graph:
         """The graph of some of the outputs only.
 
         Raises:
+            TypeError: no name.
             KeyError: there is no output of that name; the message lists those there are.
         """
+        if not names:
+            raise TypeError(f"subgraph needs the names of outputs; there are {', '.join(map(str, self._outputs))}")
         for name in names:
             if name not in self._outputs:
                 raise KeyError(f"no output {name!r}; there are {', '.join(map(str, self._outputs))}")
@@ -207,7 +212,7 @@ class Graph:
         if (None in self._outputs) != (None in other._outputs):
             raise ValueError("a graph with an unnamed output cannot be joined with another: name it, Graph(name=node)")
         for name in self._outputs.keys() & other._outputs.keys():
-            if self._outputs[name] is not other._outputs[name]:
+            if not _same(self._outputs[name], other._outputs[name]):
                 raise ValueError(f"both graphs have an output {name!r}, and they are different nodes")
         return _graph({**self._outputs, **other._outputs})
 
@@ -346,7 +351,17 @@ def _substitute(x: Any, new: Mapping[Node, Any]) -> Any:
 
 
 def _alike(a: Any, b: Any) -> bool:
+    from graphray.graph.hashing import Unhashable, hash_value
+
     try:
+        return hash_value(a) == hash_value(b)
+    except Unhashable:
         return type(a) is type(b) and bool(a == b)
-    except Exception:  # arrays: compared by identity only
-        return False
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two outputs are one node, or structures of the same nodes."""
+    if type(a) is Node or type(b) is Node:
+        return a is b
+    leaf = lambda x: ("node", id(x)) if type(x) is Node else x  # noqa: E731
+    return _alike(rewrite(a, leaf), rewrite(b, leaf))

@@ -1,8 +1,8 @@
 """Digests of nodes: a Merkle DAG over the code of the functions and the values of the arguments.
 
 They are computed only when someone asks, and remembered on the node. What a remembered digest depends on outside the
-node (the code of functions, the content of files) is checked again at every top-level question: an edited helper is
-seen, also in a notebook.
+node (the content of files, the code of its task and of what its arguments lead to: functions, classes, tasks, quoted
+nodes) is looked at again at every top-level question: an edited helper is seen, also in a notebook.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 
-from graphray.graph.hashing import Unhashable, hash_value, register
-from graphray.graph.node import NESTED, Node, find, topological
+from graphray.graph.dataflow import Graph
+from graphray.graph.hashing import Unhashable, Walk, hash_value, register_handler
+from graphray.graph.node import Node, find, topological
 from graphray.graph.sources import FILE, GATHER, VALUE
 from graphray.graph.task import Task
 
@@ -20,11 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from graphray.graph.hashing import Token
+
+    # What was looked at, and its digest then.
+    Look = tuple[Any, bytes]
+
 # All remembered digests are of this epoch; it moves on when a function or file is found changed.
 _epoch = 0
 _NONE = "no digest"
 _PINNED = -1  # of every epoch
-_files: dict[str, tuple[tuple[int, ...], bytes]] = {}
+# By path: what says that a file was changed, and the digest of its content, or why there is none.
+_files: dict[str, tuple[tuple[int, ...], bytes | str]] = {}
+_MANY = 1_000  # functions and classes that a question remembers at a time
 
 
 def digest_of(node: Node) -> bytes:
@@ -39,8 +47,7 @@ def digest_of(node: Node) -> bytes:
 
 def digest_of_outputs(outputs: Mapping[Any, Any]) -> bytes:
     """The digest of named outputs."""
-    digest_all(n for x in outputs.values() for n in find(x))
-    return hash_value(("graph", dict(outputs)))
+    return Question().of_outputs(outputs)
 
 
 def digest_all(roots: Iterable[Node], again: bool = True) -> None:
@@ -48,14 +55,7 @@ def digest_all(roots: Iterable[Node], again: bool = True) -> None:
 
     With `again`, functions and files seen before are looked at again; within a run, they are taken as they were.
     """
-    global _epoch
-    order = topological(roots)
-    if _changed(order, again):
-        _epoch += 1
-    for node in order:
-        known = getattr(node, "_digest", None)
-        if known is None or (known[0] != _epoch and known[0] != _PINNED):
-            node._digest = (_epoch, _compute(node))
+    Question(again).ask(roots)
 
 
 def remembered(node: Node) -> bytes:
@@ -92,13 +92,13 @@ def pin(node: Node, digest: bytes | str | None = None) -> None:
     there is none.
     """
     if type(digest) is str:
-        node._digest = (_PINNED, Unhashable(digest))
+        node._digest = (_PINNED, Unhashable(digest), ())
         return
     if digest is None and hasattr(node, "_digest"):
-        node._digest = (_PINNED, node._digest[1])
+        node._digest = (_PINNED, node._digest[1], ())
     else:
         nothing = Unhashable(f"no digest for {node.label}: it was not asked for in time")
-        node._digest = (_PINNED, nothing if digest is None else digest)
+        node._digest = (_PINNED, nothing if digest is None else digest, ())
 
 
 def derive_seed(digest: bytes, root: int, index: int | None) -> int:
@@ -107,99 +107,219 @@ def derive_seed(digest: bytes, root: int, index: int | None) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def _changed(order: list[Node], again: bool) -> bool:
-    changed = False
-    tasks: dict[Task, None] = {}
-    for node in order:
-        tasks[node._task] = None
-        if node._form == NESTED:
-            tasks.update((a, None) for a in node._args if type(a) is Task)  # as in map, reduce, iterate
-        if node._task is FILE and (again or node._args[0] not in _files):
-            changed |= _refresh_file(node._args[0])
-    for task in tasks:
-        if again or "_code" not in task.__dict__:
-            changed |= _refresh_task(task)
-    return changed
+class Question(Walk):
+    """A question for digests, for which code and files are looked at once.
 
+    It is a walk over the arguments of one node after another. On the way it notes what may be another thing next time:
+    code, tasks, and nodes that are data.
+    """
 
-def _refresh_task(task: Task) -> bool:
-    try:
-        new: Any = _task_digest(task)
-    except Unhashable as error:
-        new = error.reason if not error.path else f"{error.path}: {error.reason}"
-    old = task.__dict__.get("_code")
-    task.__dict__["_code"] = new
-    return old is not None and old != new
+    def __init__(self, again: bool = True, within: Question | None = None) -> None:
+        super().__init__()
+        self.again = again
+        self.looks: dict[int, Look] = {}  # by address, which is kept
+        self.met: dict[int, Look] = {}  # in the arguments of the node in work
+        if within is not None:
+            self.looks = within.looks
+            self._explorer = within.explorer
 
+    def ask(self, roots: Iterable[Node]) -> None:
+        """Make the digests of `roots` and all they need known."""
+        again = self.again
+        order = topological(roots)
+        self._look_again(order)
+        for node in order:
+            known = getattr(node, "_digest", None)
+            if known is not None:
+                epoch, found, looks = known
+                if epoch == _epoch and not looks and type(found) is bytes:  # by far the most frequent
+                    continue
+                if epoch == _PINNED or (epoch == _epoch and (not again or self._holds(found, looks))):
+                    continue
+            found = self._compute(node)
+            node._digest = (_epoch, found, tuple(self.met.values()) if self.met else ())
 
-def _task_digest(task: Task) -> bytes:
-    from graphray.graph.code import function_digest
+    def of_outputs(self, outputs: Mapping[Any, Any]) -> bytes:
+        """The digest of named outputs."""
+        nodes = list(dict.fromkeys([n for x in outputs.values() for n in find(x)]))
+        self.ask(nodes)
+        return self._hash(("graph", dict(outputs)), nodes)
 
-    parts = _task_parts(task)
-    return hash_value(tuple([function_digest(p) if p is task.fn else p for p in parts]))
+    # ---- what may change
+
+    def look(self, x: Any) -> bytes:
+        """The digest of code, a task, a node or a graph as it is now."""
+        known = self.looks.get(id(x))
+        if known is None:
+            known = self.looks[id(x)] = (x, self._look(x))
+        self.met[id(x)] = known
+        return known[1]
+
+    def _look(self, x: Any) -> bytes:
+        if type(x) is Task:
+            if self.again:
+                self._refresh(x)
+            return self._code_of(x)
+        if type(x) is Node:
+            Question(self.again, self).ask([x])
+            return remembered(x)
+        if type(x) is Graph:
+            return Question(self.again, self).of_outputs(x._outputs)
+        return self._explore(x)
+
+    def code(self, x: Any) -> Token:
+        """The token of a function, class or module."""
+        return b"#" + self.look(x)
+
+    def _explore(self, x: Any) -> bytes:
+        if len(self.explorer.items) > _MANY:
+            self.explorer.forget()
+        return self.explorer.digest(x)
+
+    def _refresh(self, task: Task) -> None:
+        """Look at a task's code again, and move on to another epoch if it was changed."""
+        global _epoch
+        try:
+            parts = _task_parts(task)
+            new: Any = hash_value(tuple([self._explore(p) if p is task.fn else p for p in parts]))
+        except Unhashable as error:
+            new = error.reason if not error.path else f"{error.path}: {error.reason}"
+        if task.__dict__.get("_code", new) != new:
+            _epoch += 1
+        task.__dict__["_code"] = new
+
+    def _look_again(self, order: list[Node]) -> None:
+        """Move on to another epoch if a task or file is not as it was."""
+        tasks = dict.fromkeys([node._task for node in order])
+        for task in tasks:
+            if self.again or "_code" not in task.__dict__:
+                self._refresh(task)
+        if FILE in tasks:
+            for path in [node._args[0] for node in order if node._task is FILE]:
+                if self.again or path not in _files:
+                    _refresh_file(path)
+
+    def _holds(self, found: bytes | Unhashable, looks: tuple[Look, ...]) -> bool:
+        """Whether a remembered digest is still right, as far as it depends on what the node's arguments led to."""
+        global _epoch
+        if isinstance(found, Unhashable):
+            return False  # the reason may be gone
+        try:
+            if all([self.look(x) == was for x, was in looks]):
+                return True
+        except Unhashable:
+            pass
+        _epoch += 1
+        return False
+
+    # ---- one node
+
+    def _compute(self, node: Node) -> bytes | Unhashable:
+        task = node._task
+        self.met = {}
+        try:
+            if task is FILE:
+                return _of_file(node._args[0])
+            if task is VALUE:
+                if not node._args:
+                    raise Unhashable("it stands for a value of another process, and was not told its digest")
+                return self._hash(("value", node._args[0]))
+            if task is GATHER and type(node._args[0]) is Node:
+                return remembered(node._args[0])  # a growing run's handle stands for its node
+            index = getattr(node, "_index", None) if task.seed else None
+            return self._hash(("node", self._code_of(task), node._args, node._kwargs, index), node._deps)
+        except Unhashable as error:
+            if error.reason.startswith(_NONE):
+                return Unhashable(error.reason)  # that of a node it needs
+            place = error.path.replace("[1]", "", 1).replace("[2]", "args", 1).replace("[3]", "kwargs", 1)
+            return Unhashable(f"{_NONE} for {node.label}: {place}{': ' if place else ''}{error.reason}")
+
+    def _hash(self, x: Any, nodes: Iterable[Node] = ()) -> bytes:
+        """The digest of a value in which some nodes stand for themselves; others are data."""
+        self.memo.clear()
+        for node in nodes:
+            self.memo[id(node)] = (node, b"#" + remembered(node))
+        return self.digest(x)
+
+    def _code_of(self, task: Task) -> bytes:
+        code = task.__dict__.get("_code")
+        if code is None:
+            self._refresh(task)
+            code = task.__dict__["_code"]
+        if isinstance(code, str):
+            raise Unhashable(code)
+        return code  # type: ignore[no-any-return]
 
 
 def _task_parts(task: Task) -> tuple[Any, ...]:
-    """What makes a task what it is: its function and the options that change results; or the version it is given."""
+    """What makes a task what it is: its function, or the version it is given, and the options that change results."""
     if not task.pure:
         raise Unhashable(f"{task.name} is declared impure (pure=False)")
+    options = (task.outputs, task.seed, task.options["jit"])
     version = task.options["version"]
     if version is not None:
         module = getattr(task, "__module__", None)
-        return ("task version", module, getattr(task, "__qualname__", task.name), version)
-    return ("task", task.fn, task.outputs, task.seed)
+        return ("task version", module, getattr(task, "__qualname__", task.name), version, *options)
+    return ("task", task.fn, *options)
 
 
-def _refresh_file(path: str) -> bool:
-    """Hash a file's content again if its size, time or inode moved; true if the content did."""
-    stat = os.stat(path)
-    stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+def _refresh_file(path: str) -> None:
+    """Hash a file's content again if its size, time or inode moved, and move on to another epoch if it was changed."""
+    global _epoch
     known = _files.get(path)
-    if known is not None and known[0] == stamp:
-        return False
-    with open(path, "rb") as stream:
-        content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=20)).digest()
-    _files[path] = (stamp, content)
-    return known is not None and known[1] != content
-
-
-def _compute(node: Node) -> bytes | Unhashable:
-    task = node._task
+    stamp: tuple[int, ...] = ()
+    content: bytes | str
     try:
-        if task is FILE:
-            return hash_value(("file", _files[node._args[0]][1]))
-        if task is VALUE:
-            if not node._args:
-                raise Unhashable("it stands for a value of another process, and was not told its digest")
-            return hash_value(("value", node._args[0]))
-        if task is GATHER and type(node._args[0]) is Node:
-            return remembered(node._args[0])  # a growing run's handle stands for its node
-        index = getattr(node, "_index", None) if task.seed else None
-        return hash_value(("node", _code_of(task), node._args, node._kwargs, index))
-    except Unhashable as error:
-        if error.reason.startswith(_NONE):
-            return Unhashable(error.reason)  # that of a node it needs
-        place = error.path.replace("[1]", "", 1).replace("[2]", "args", 1).replace("[3]", "kwargs", 1)
-        return Unhashable(f"{_NONE} for {node.label}: {place}{': ' if place else ''}{error.reason}")
+        stat = os.stat(path)
+        stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if known is not None and known[0] == stamp:
+            return
+        with open(path, "rb") as stream:
+            content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=20)).digest()
+    except OSError as error:
+        content = f"the file cannot be read: {error}"
+        stamp = ()
+    if known is not None and known[1] != content:
+        _epoch += 1
+    _files[path] = (stamp, content)
 
 
-def _node_digest(node: Node) -> bytes:
+def _of_file(path: str) -> bytes:
+    content = _files[path][1]
+    if isinstance(content, str):
+        raise Unhashable(content)
+    return hash_value(("file", content))
+
+
+# ---- tasks, nodes and graphs as parts of values and of code
+
+
+def _token(walk: Walk, x: Any) -> Token:
+    if not walk.explores:
+        return b"#" + (walk if isinstance(walk, Question) else Question()).look(x)
+    # Code may refer to what refers to it. So here it is made of its parts, whose digests need not be known yet.
+    if type(x) is Task:
+        return walk.token(_task_parts(x))
+    if type(x) is Graph:
+        return walk.token(("graph", x._outputs))
+    token: Token = b""
+    done = walk.explorer.nodes
+    for node in topological([x], done):
+        token = walk.token(_node_parts(node))
+        walk.memo[id(node)] = (node, token)
+        done.add(node)
+    return token
+
+
+def _node_parts(node: Node) -> tuple[Any, ...]:
     known = getattr(node, "_digest", None)
-    if known is None:  # data, not an argument: a quoted node
-        digest_all([node])
-    return remembered(node)
+    if known is not None and known[0] == _PINNED:
+        return ("pinned", remembered(node))
+    if node._task is FILE:
+        _refresh_file(node._args[0])
+        return ("file", _of_file(node._args[0]))
+    return ("node", node._task, node._args, node._kwargs, getattr(node, "_index", None) if node._task.seed else None)
 
 
-def _code_of(task: Task) -> bytes:
-    code = task.__dict__.get("_code")
-    if code is None:
-        _refresh_task(task)
-        code = task.__dict__["_code"]
-    if isinstance(code, str):
-        raise Unhashable(code)
-    return code  # type: ignore[no-any-return]
-
-
-register(Node, _node_digest)
-# A task's own function may refer to it: then the task stands for what it is made of.
-register(Task, _code_of, _task_parts)
+for _kind in (Task, Node, Graph):
+    register_handler(_kind, _token)

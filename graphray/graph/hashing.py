@@ -114,6 +114,11 @@ def register(kind: type, function: Callable[[Any], Any], parts: Callable[[Any], 
             return walk.token(result)
         return b"#" + (result if len(result) == SIZE else digest(b"<digest>" + result))
 
+    register_handler(kind, handler)
+
+
+def register_handler(kind: type, handler: Handler) -> None:
+    """Say how instances of exactly `kind` are hashed by a function of the walk that meets them, and of the instance."""
     _HANDLERS[kind] = handler
 
 
@@ -702,7 +707,7 @@ def _find_handler(kind: type) -> Handler:
     """The handler of a type that has none of its own in `_HANDLERS`."""
     module = kind.__module__
     if module.startswith("graphray.graph."):
-        import graphray.graph.digest  # noqa: F401  it registers nodes and tasks
+        import graphray.graph.digest  # noqa: F401  it registers nodes, tasks and graphs
 
         if kind in _HANDLERS:
             return _HANDLERS[kind]

@@ -10,7 +10,7 @@ from graphray.graph.containers import ATOMS, rewrite, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, NoReturn
 
     from graphray.graph.task import Task
@@ -34,7 +34,7 @@ class Node:
 
     if TYPE_CHECKING:
         _index: int
-        _digest: tuple[int, Any]
+        _digest: tuple[int, Any, tuple[Any, ...]]
 
         # The operators, which graphray.graph.operators puts here.
         # fmt: off
@@ -95,15 +95,15 @@ class Node:
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Positional arguments, nodes included."""
-        return self._args
+        """Positional arguments, nodes included. Lists, dicts and the like are copies: a node does not change."""
+        return snapshot(self._args) if self._form == NESTED else self._args
 
     @property
     def kwargs(self) -> Mapping[str, Any]:
-        """Keyword arguments, nodes included."""
+        """Keyword arguments, nodes included; copies, as in `args`."""
         from types import MappingProxyType
 
-        return MappingProxyType(self._kwargs or {})
+        return MappingProxyType(snapshot(self._kwargs or {}))
 
     @property
     def deps(self) -> tuple[Node, ...]:
@@ -209,25 +209,31 @@ def make(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> No
             if type(a) not in ATOMS:
                 form = NESTED
     if form == NESTED:
-        args = snapshot(args)
-        kwargs = snapshot(kwargs) if kwargs else None
-        deps = find(args if not kwargs else (args, kwargs))
+        deps, note = _finder()
+        args = rewrite(args, note, fresh=True)
+        kwargs = rewrite(kwargs, note, fresh=True)
     return Node(task, args, kwargs or None, tuple(deps), form)
 
 
 def find(structure: Any) -> dict[Node, None]:
     """The distinct nodes in a structure, in order of first appearance."""
-    deps: dict[Node, None] = {}
     if type(structure) in (list, tuple) and set(map(type, structure)) == {Node}:
         return dict.fromkeys(structure)
+    deps, note = _finder()
+    rewrite(structure, note)
+    return deps
 
-    def leaf(x: Any) -> Any:
+
+def _finder() -> tuple[dict[Node, None], Callable[[Any], Any]]:
+    """An empty collection of nodes, and a function for `rewrite` that adds each it meets and changes none."""
+    deps: dict[Node, None] = {}
+
+    def note(x: Any) -> Any:
         if type(x) is Node:
             deps[x] = None
         return x
 
-    rewrite(structure, leaf)
-    return deps
+    return deps, note
 
 
 def replace(node: Node, new: Mapping[Node, Any]) -> Node:
