@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 
 from graphray.errors import Failure
-from graphray.graph.containers import freeze, rewrite
+from graphray.graph.containers import read_only, rewrite
 from graphray.graph.node import Node, topological
 from graphray.graph.sources import QUOTE
 
@@ -451,5 +451,5 @@ def _inline(node: Node, values: dict[Node, Any]) -> Any:
     if node._task is QUOTE:
         return node._args[0]
     if not node._deps:
-        return node._task.fn(*freeze(node._args))
-    return rewrite(node._args, lambda x: values[x] if type(x) is Node else x)[0]
+        return node._task.fn(*rewrite(node._args, read_only, True))
+    return rewrite(node._args, lambda x: values[x] if type(x) is Node else x, True)[0]

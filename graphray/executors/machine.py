@@ -182,12 +182,12 @@ class Machine:
                             elif form == FLAT:
                                 args = map(get, args, args)
                             else:
-                                args = rewrite(args, self._argument)
+                                args = rewrite(args, self._argument, True)
                             kwargs = node._kwargs
                             if kwargs is None:
                                 value = fn(*args)
                             else:
-                                value = fn(*args, **(rewrite(kwargs, self._argument) if form > FLAT else kwargs))
+                                value = fn(*args, **(rewrite(kwargs, self._argument, True) if form > FLAT else kwargs))
                         elif task is QUOTE:
                             values[node] = args[0]
                             known.discard(node)
@@ -272,15 +272,14 @@ class Machine:
     def _call(self, node: Node) -> Any:
         """A call that needs looking after: a seed, several outputs, jit, retries."""
         task = node._task
-        args = rewrite(node._args, self._argument)
-        kwargs = dict(rewrite(node._kwargs, self._argument)) if node._kwargs else {}
-        if task.seed:
-            kwargs["seed"] = self._seed_of(node)
+        seed = {"seed": self._seed_of(node)} if task.seed else {}
         retries = task.options["retries"]
         self.attempt = 1
         while True:
+            args = rewrite(node._args, self._argument, True)  # anew: a failed attempt may have changed its lists
+            kwargs = rewrite(node._kwargs, self._argument, True) if node._kwargs else {}
             try:
-                value = task.callable(*args, **kwargs)
+                value = task.callable(*args, **kwargs, **seed)
                 break
             except Exception:
                 if self.attempt > retries or self.halt:
