@@ -162,7 +162,7 @@ def draw_from(output, program):
 
 
 def portrait(graph):
-    """All that there is to see of a graph and of each of its nodes, down to the identity of the objects."""
+    """All that there is to see of a graph and of its nodes; lists, dicts and records are given out as copies."""
 
     def look(x):
         if isinstance(x, np.ndarray):
@@ -170,10 +170,10 @@ def portrait(graph):
         if isinstance(x, gr.Node):
             return "node", id(x)
         if isinstance(x, dict):
-            return id(x), [(k, look(v)) for k, v in x.items()]
+            return dict, [(k, look(v)) for k, v in x.items()]
         if isinstance(x, (list, tuple)):
             return type(x), [look(y) for y in x]
-        return (id(x), look(vars(x))) if isinstance(x, (Record, Frozen)) else (type(x), repr(x))
+        return (type(x), look(vars(x))) if isinstance(x, (Record, Frozen)) else (type(x), repr(x))
 
     nodes = graph.nodes
     return [
