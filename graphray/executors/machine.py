@@ -15,7 +15,7 @@ import time
 from operator import length_hint
 
 from graphray.errors import Failure
-from graphray.executors.context import current
+from graphray.executors.context import enter, leave
 from graphray.executors.failures import describe_arguments
 from graphray.graph.containers import ATOMS, read_only, rewrite
 from graphray.graph.dataflow import Graph
@@ -124,12 +124,12 @@ class Machine:
 
         Begins at least one node. Nodes begun are finished.
         """
-        token = current.set(self)
+        token = enter(self)
         self.node = None
         try:
             return self._run(deadline)
         finally:
-            current.reset(token)
+            leave(self, token)
 
     def _run(self, deadline: float) -> bool:
         # One pass per node: everything here is paid for each of a million nodes.
