@@ -6,7 +6,10 @@ import gc
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 import graphray as gr
 from graphray.executors import InProcess
@@ -25,6 +28,139 @@ class Door:
 def crowd(who: Any, number: int = 64) -> list[Door]:
     """So many others."""
     return [gr.local(Door, who, i) for i in range(number)]
+
+
+# ---- which objects are one
+
+
+class Maker:
+    """Makes a list that says by whom."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def make(self) -> list[str]:
+        return [self.name]
+
+
+def closing_over(x: Any) -> Callable[[], list[Any]]:
+    return lambda: [x]
+
+
+def with_default(x: Any) -> Callable[[], list[Any]]:
+    def make(y: Any = x, *, z: Any = x) -> list[Any]:
+        return [y]
+
+    return make
+
+
+def test_local_tells_factories_apart() -> None:
+    for make in (closing_over, with_default):
+        a, b, again = (gr.local(make(x)) for x in ("a", "b", "a"))
+        assert (a, b) == (["a"], ["b"])
+        assert again is a
+    one, two = Maker("one"), Maker("two")
+    assert gr.local(one.make) == ["one"]
+    assert gr.local(two.make) == ["two"]
+    assert gr.local(one.make) is gr.local(one.make)
+    unhashable = gr.local(closing_over(["u"]))
+    assert gr.local(closing_over(["u"])) is not unhashable
+
+
+def test_local_tells_types_of_arguments_apart() -> None:
+    def factory(x: Any) -> list[Any]:
+        return [x]
+
+    made = [gr.local(factory, x)[0] for x in (1, True, 1.0, (1,), (True,))]
+    assert list(map(repr, made)) == ["1", "True", "1.0", "(1,)", "(True,)"]
+    with pytest.raises(TypeError, match="unhashable"):
+        gr.local(factory, [])
+
+
+def test_local_sees_that_a_class_is_another() -> None:
+    def define(value: int) -> type:
+        class Thing:
+            number = value
+
+        return Thing
+
+    assert [gr.local(define(i)).number for i in (1, 2)] == [1, 2]
+
+
+def test_local_follows_functions_that_refer_to_themselves() -> None:
+    def factory(depth: int = 1) -> list[Any]:
+        return [factory(depth - 1)] if depth else []
+
+    assert gr.local(factory) == [[]]
+    assert gr.local(factory) is gr.local(factory)
+
+
+def test_a_factory_that_raises_leaves_nothing_behind() -> None:
+    calls = []
+
+    def factory() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("not yet")
+        return 7
+
+    with pytest.raises(ValueError, match="not yet"):
+        gr.local(factory)
+    assert gr.local(factory) == 7
+    assert gr.local(factory) == 7
+    assert len(calls) == 2
+
+
+def test_local_factories_do_not_wait_for_one_another() -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        began.set()
+        assert go.wait(10)
+        return "slow"
+
+    thread = threading.Thread(target=gr.local, args=(slow,))
+    thread.start()
+    try:
+        assert began.wait(10)
+        assert gr.local(lambda: "fast") == "fast"
+    finally:
+        go.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_threads_of_an_engine_are_workers(nested: bool) -> None:
+    """So are they for runs inside their tasks."""
+    barrier = threading.Barrier(2)
+
+    @gr.task
+    def make() -> tuple[Any, ...]:
+        return gr.local(object), None
+
+    @gr.task
+    def ask(i: int) -> tuple[Any, Any]:
+        barrier.wait(10)
+        inside = make().compute()[0] if nested else None
+        return gr.local(object), inside
+
+    with InProcess(2) as engine:
+        for _ in range(3):
+            (one, one_inside), (two, two_inside) = engine.compute(gr.Graph([ask(0), ask(1)]))
+            assert one is not two
+            if nested:
+                assert one_inside is one
+                assert two_inside is two
+
+
+def test_an_object_that_needs_itself_is_refused() -> None:
+    def factory() -> Any:
+        return gr.local(factory)
+
+    with pytest.raises(RuntimeError, match="needs the object itself"):
+        gr.local(factory)
 
 
 # ---- how long an object is kept
