@@ -45,7 +45,6 @@ class Machine:
         halt: set (also by another thread) to begin no further node.
         failed: the node and exception that ended the last `run`, if one did.
         spent: per task, how many calls were made and how many seconds they took.
-        log: if a list, `(node, start, stop)` is appended for each call.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class Machine:
         self.failed: tuple[Node, BaseException] | None = None
         self.failures = 0
         self.spent: dict[Task, list[float]] = {}
-        self.log: list[tuple[Node, float, float]] | None = None
         self.count = 0
         self.grown = 0  # nodes that tasks returned
         self.given: dict[Node, Any] = {}
@@ -133,7 +131,7 @@ class Machine:
 
     def _run(self, deadline: float) -> bool:
         # One pass per node: everything here is paid for each of a million nodes.
-        values, uses, spent, frames, log = self.values, self.uses, self.spent, self._frames, self.log
+        values, uses, spent, frames = self.values, self.uses, self.spent, self._frames
         get, clock, marker = values.get, time.perf_counter, self.marker
         atoms, known = ATOMS, self._known
         node: Any = None
@@ -219,8 +217,6 @@ class Machine:
                             tally = spent[task] = [0, 0.0]
                     tally[0] += 1
                     tally[1] += now - then
-                    if log is not None:
-                        log.append((node, then, now))
                 else:
                     frames.pop()
                     if target is not None:
