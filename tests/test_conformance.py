@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import graphray as gr
-from graphray.testing import Capabilities, ExecutorSuite
+from graphray.testing import Capabilities, ExecutorSuite, parts
+from graphray.testing.part import Part
 
 pytest_plugins = ["pytester"]
 
@@ -72,6 +76,32 @@ class TestTheGuidesEngine(ExecutorSuite):
 
 
 # ---- the suite itself
+
+
+@pytest.mark.parametrize(
+    ("suite", "expected"),
+    [
+        (TestInProcess, {"parallel": 1, "pickles": 5, "processes": 4}),
+        (TestThreads, {"pickles": 5, "processes": 4}),
+        (TestLoky, {}),
+        (TestTheGuidesEngine, {"pickles": 5, "processes": 4, "spec": 3}),
+    ],
+)
+def test_no_more_is_skipped_than_is_known(suite, expected):
+    """How many tests are not for an engine, by what it lacks: a capability that got lost would take its tests along."""
+    tests = [getattr(suite, name) for name in dir(suite) if name.startswith("test_")]
+    lacking = [[n for n in getattr(t, "needs", ()) if not getattr(suite.capabilities, n)] for t in tests]
+    assert Counter(names[0] for names in lacking if names) == expected
+    assert suite.other is not Part.other or suite.capabilities.spec is not None  # else tests that need it skip, too
+
+
+def test_every_part_is_in_the_suite_and_hides_no_test_of_another():
+    modules = [importlib.import_module(f"{parts.__name__}.{m.name}") for m in pkgutil.iter_modules(parts.__path__)]
+    found = {x for m in modules for x in vars(m).values() if isinstance(x, type) and issubclass(x, Part)} - {Part}
+    assert found == set(ExecutorSuite.__bases__)
+    names = Counter(name for part in found for name in vars(part) if name.startswith("test_"))
+    assert names == Counter(name for name in dir(ExecutorSuite) if name.startswith("test_"))
+
 
 MINE = """
 import copy

@@ -350,6 +350,24 @@ def test_what_became_ready_last_goes_first():
     assert sim.most_values <= 4
 
 
+def test_of_too_many_homes_the_one_used_longest_ago_is_forgotten(monkeypatch):
+    monkeypatch.setattr(core, "HOMES", 3)
+    sim = Simulator(2)
+    near, anywhere = sim.task("near", 0.01, near=lambda key: key), sim.task("anywhere", 0.01)
+
+    def run(node):
+        sim.compute(node)
+        return sim.calls[-1].worker
+
+    home = run(near("a"))
+    other = run(near("b"))
+    assert other != home
+    assert [run(near(key)) for key in "ca"] == [home, home]
+    assert run(near("d")) == other  # the fourth: it is "b" that goes
+    assert run(anywhere()) == home  # the one that has been idle longest; now it is the other
+    assert run(near("a")) == home
+
+
 # ---- how long it takes
 
 

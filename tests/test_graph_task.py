@@ -160,6 +160,29 @@ def test_options_of_later_versions_are_refused_by_the_run():
         plain(1).compute(cache="somewhere")
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("pure", "no"),
+        ("pure", None),
+        ("seed", 3),
+        ("jit", 1),
+        ("cache", "yes"),
+        ("cache", 0),
+        ("near", []),
+        ("timeout", "1 s"),
+    ],
+)
+def test_wrong_options_are_refused(option, value):
+    with pytest.raises(ValueError, match=f"^{option}= is"):
+        gr.task(**{option: value})
+
+
+def test_right_options_are_not():
+    for near in (None, "key", ("a", 1), lambda x: x):
+        assert gr.task(pure=False, seed=False, jit=False, cache=None, near=near)(abs)(-1).compute() == 1
+
+
 # ---- pickling
 
 

@@ -126,12 +126,12 @@ class Executor:
 
         return Graph(graph).run(self, **options)
 
-    def open(self, *, seed: int = 0, progress: Any = None, owned: bool = False) -> GrowingRun:
+    def open(self, *, seed: int = 0, progress: Any = None) -> GrowingRun:
         """A run to which nodes can be added while it goes on: `with executor.open() as run: …`."""
         from graphray.executors.progress import subscribers
 
         job = Job((), seed=seed, collect=True, growing=True)
-        run = GrowingRun(self, job, subscribers(progress), owned)
+        run = GrowingRun(self, job, subscribers(progress))
         self._begin(run)
         return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import contextvars
 import functools
 import threading
@@ -11,10 +12,13 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeAlias
 
     from graphray.executors.machine import Machine
+    from graphray.graph.node import Node
+
+    _Task: TypeAlias = tuple[weakref.ref[Machine], weakref.ref[Node]]
 
 # The machine that runs in this thread, while it runs.
 current: contextvars.ContextVar[Machine | None] = contextvars.ContextVar("graphray_machine", default=None)
@@ -74,23 +78,48 @@ def context() -> Context:
     return Context(machine)
 
 
-_LIMIT = 64
+# The machines that are running nodes, in any thread.
+_running: set[Machine] = set()
+
+
+def enter(machine: Machine) -> contextvars.Token[Machine | None]:
+    """A machine begins to run nodes in this thread."""
+    _running.add(machine)
+    return current.set(machine)
+
+
+def leave(machine: Machine, token: contextvars.Token[Machine | None]) -> None:
+    """It has stopped, between two nodes: what its tasks asked `local` for is not in use any more."""
+    worker = _worker()
+    current.reset(token)
+    _running.remove(machine)
+    _trim(worker)
+
+
+# ---- local
+
+_LIMIT = 64  # objects per worker
 
 
 class _Slot:
     """The place of one object of `local`; its lock is held while the object is made."""
 
-    __slots__ = ("busy", "lock", "made", "value")
+    __slots__ = ("busy", "lock", "made", "tasks", "value")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.busy = False
         self.made = False
+        self.tasks: set[_Task] = set()  # that asked for it
         self.value: Any = None
 
+    def in_use(self) -> bool:
+        """Whether a task that asked for it is still running."""
+        return any(map(_goes_on, self.tasks))
 
-_slots: collections.OrderedDict[Any, _Slot] = collections.OrderedDict()
-_lock = threading.Lock()  # of the dictionary; held for moments only
+
+_kept: dict[str | None, collections.OrderedDict[Any, _Slot]] = {}  # by worker; what was used last comes last
+_lock = threading.Lock()  # of these dictionaries; held for moments only
 
 
 def local(factory: Callable[..., Any], /, *args: Any) -> Any:
@@ -99,8 +128,11 @@ def local(factory: Callable[..., Any], /, *args: Any) -> Any:
     The same factory with equal arguments of the same types gives the same object on the same worker: a process, or a
     thread of `InProcess(threads=…)`. Functions are the same if their names, code, defaults and what they close over
     are; classes and other callables if they are equal. What cannot be hashed in a closure counts as the object it is.
-    The 64 used last are kept; one that goes has its `close()` called if it has one. A factory that raises leaves
-    nothing behind.
+    A factory that raises leaves nothing behind.
+
+    Each worker keeps the 64 used last, and all that the running task asked for. One that goes, or whose thread of
+    `InProcess(threads=…)` ends, has its `close()` called if it has one; an error of that is a warning. Outside a task
+    nobody knows who still uses an object: there it is only let go of.
 
     Args:
         factory: a function or class.
@@ -111,48 +143,82 @@ def local(factory: Callable[..., Any], /, *args: Any) -> Any:
         RuntimeError: the factory asks for the very object that it is making.
     """
     hash(args)
-    key = (_worker(), _identity(factory, ()), tuple(map(_typed, args)))
+    worker = _worker()
+    key = (_identity(factory, ()), tuple(map(_typed, args)))
     while True:
         with _lock:
-            slot = _slots.get(key)
+            slots = _kept.setdefault(worker, collections.OrderedDict())
+            slot = slots.get(key)
             if slot is None:
-                slot = _slots[key] = _Slot()
-            _slots.move_to_end(key)
+                slot = slots[key] = _Slot()
+            slots.move_to_end(key)
+            tasks = _tasks()
+            if not slot.tasks.issuperset(tasks):
+                slot.tasks = {*filter(_goes_on, slot.tasks), *tasks}
         with slot.lock:
             if slot.made:
                 return slot.value
             if slot.busy:
                 raise RuntimeError(f"gr.local: making {factory!r} needs the object itself, which is not there yet")
             with _lock:
-                if _slots.get(key) is not slot:  # another thread tried to make it, and failed
+                if slots.get(key) is not slot:  # another thread tried to make it, and failed
                     continue
             slot.busy = True
             try:
                 slot.value = factory(*args)
             except BaseException:
                 with _lock:
-                    del _slots[key]
+                    del slots[key]
                 raise
             finally:
                 slot.busy = False
             slot.made = True
-        _close_oldest()
+        _trim(worker)
         return slot.value
 
 
-def _close_oldest() -> None:
-    gone = []
+def _tasks() -> list[_Task]:
+    """The task that is asking; in a thread that a worker process's task has started, all that run there."""
+    machine = _outermost() or current.get()
+    machines = [machine] if machine is not None else list(_running) if in_worker else []
+    return [(weakref.ref(m), weakref.ref(m.node)) for m in machines if m.node is not None]
+
+
+def _goes_on(task: _Task) -> bool:
+    machine, node = task[0](), task[1]()
+    return machine in _running and node is not None and machine.node is node
+
+
+def _trim(worker: str | None) -> None:
+    """Let a worker's oldest objects go that are too many, and that no running task uses."""
+    slots = _kept.get(worker)
+    if slots is None or len(slots) <= _LIMIT:
+        return
     with _lock:
-        for key, slot in list(_slots.items()) if len(_slots) > _LIMIT else ():
-            if slot.made:
-                del _slots[key]
-                gone.append(slot.value)
-                if len(_slots) <= _LIMIT:
-                    break
-    for value in gone:
-        close = getattr(value, "close", None)
+        old = [key for key, slot in slots.items() if slot.made and not slot.in_use()]
+        gone = [slots.pop(key) for key in old[: max(0, len(slots) - _LIMIT)]]
+    if worker is not None or in_worker:
+        _close(gone)
+
+
+def end_worker(worker: str) -> None:
+    """A worker is no more, and runs no task: close what it has kept."""
+    with _lock:
+        slots = _kept.pop(worker, None)
+    _close(slots.values() if slots is not None else ())
+
+
+def _close(slots: Iterable[_Slot]) -> None:
+    for slot in slots:
+        close = getattr(slot.value, "close", None)
         if callable(close):
-            close()
+            try:
+                close()
+            except Exception as error:  # the task that runs now has nothing to do with it
+                import warnings
+
+                with contextlib.suppress(Warning):  # where warnings are errors: this may be the engine's thread
+                    warnings.warn(f"gr.local: closing a {type(slot.value).__name__} failed: {error!r}", stacklevel=2)
 
 
 # The machine whose task a run in this thread was started by, for as long as that task runs.
@@ -169,7 +235,7 @@ def nest() -> None:
 def _outermost() -> Machine | None:
     home = _home.get()
     machine = home() if home is not None else None
-    return machine if machine is not None and machine.node is not None else None  # else that task is over
+    return machine if machine is not None and machine in _running else None  # else that task is over
 
 
 def _worker() -> str | None:

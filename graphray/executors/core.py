@@ -97,7 +97,7 @@ class Core:
         self.idle: list[str] = []
         self.units: dict[str, Unit] = {}  # by the worker that runs it
         self.queued: dict[str, Unit] = {}  # by the worker that has it next
-        self.homes: dict[Any, str] = {}  # by `near` key: the worker that ran it last; the oldest go
+        self.homes: dict[Any, str] = {}  # by `near` key: the worker that ran it last; what was used last comes last
         self.costs: weakref.WeakKeyDictionary[Task, list[float]] = (
             weakref.WeakKeyDictionary()
         )  # calls and seconds so far
@@ -331,15 +331,20 @@ class Core:
                 key = _near(ready[i])
                 if key is None or self.homes.get(key, worker) == worker:
                     node = ready.pop(i)
-                    if key is not None:
-                        self.homes[key] = worker
+                    self._settle(key, worker)
                     return node
             key = _near(ready[-1])
-        if key is not None:
-            self.homes[key] = worker
-            if len(self.homes) > HOMES:
-                del self.homes[next(iter(self.homes))]
+        self._settle(key, worker)
         return ready.pop()
+
+    def _settle(self, key: Any, worker: str) -> None:
+        """Note which worker has what goes by a `near` key; of too many keys the one used longest ago is forgotten."""
+        if key is None:
+            return
+        self.homes.pop(key, None)  # so that it comes last
+        self.homes[key] = worker
+        if len(self.homes) > HOMES:
+            del self.homes[next(iter(self.homes))]
 
     # ---- units that come back
 

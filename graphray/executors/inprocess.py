@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 
+from graphray.executors import context
 from graphray.executors.base import Executor
 from graphray.executors.core import (
     Core,
@@ -267,6 +268,7 @@ class _Threads(InProcess):
     def _work(self, todo: queue.SimpleQueue[Any]) -> None:
         while (unit := todo.get()) is not None:
             self.post(self._run_unit(unit))
+        context.end_worker(threading.current_thread().name)
 
     def _run_unit(self, unit: Unit) -> UnitDone:
         job = unit.job

@@ -452,7 +452,7 @@ class Loky(Executor):
         grown: int,
     ) -> UnitDone:
         tallies = {}
-        for number, _name, calls, seconds in spent:
+        for number, calls, seconds in spent:
             task = self._known.get(number) if number > 0 else p.tasks.get(number)
             if task is not None:
                 tallies[task] = (calls, seconds)
@@ -480,7 +480,7 @@ class Loky(Executor):
         if numbers:
             unpack([self._known[i] if i > 0 else p.tasks[i] for i in numbers], columns, table)
         values = {table[i]: v if type(v) in ATOMS else freeze(v) for i, v in body.items()}
-        for i, packed, cause, _label in failures:
+        for i, packed, cause in failures:
             node = table[i]
             origin = table[cause] if cause is not None else None
             elsewhere = unit.inputs.get(origin) if origin is not None else None

@@ -17,7 +17,7 @@ from operator import length_hint
 
 from graphray.errors import Failure
 from graphray.executors import context
-from graphray.executors.context import current
+from graphray.executors.context import enter, leave
 from graphray.executors.failures import describe_call
 from graphray.graph.containers import ATOMS, read_only, rewrite
 from graphray.graph.dataflow import Graph
@@ -49,7 +49,6 @@ class Machine:
         failed: the node and exception that ended the last `run`, if one did; of the nodes that the machine was given.
         trail: where a returned node raised: names of tasks from that one up to those that the failed node returned.
         spent: per task, how many calls were made and how many seconds they took.
-        log: if a list, `(node, start, stop)` is appended for each call.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Machine:
         self.trail: list[str] = []
         self.failures = 0
         self.spent: dict[Task, list[float]] = {}
-        self.log: list[tuple[Node, float, float]] | None = None
         self.count = 0
         self.grown = 0  # nodes that tasks returned
         self.given: dict[Node, Any] = {}
@@ -131,16 +129,16 @@ class Machine:
 
         Begins at least one node. Nodes begun are finished.
         """
-        token = current.set(self)
+        token = enter(self)
         self.node = None
         try:
             return self._run(deadline)
         finally:
-            current.reset(token)
+            leave(self, token)
 
     def _run(self, deadline: float) -> bool:
         # One pass per node: everything here is paid for each of a million nodes.
-        values, uses, spent, frames, log = self.values, self.uses, self.spent, self._frames, self.log
+        values, uses, spent, frames = self.values, self.uses, self.spent, self._frames
         get, clock, marker = values.get, time.perf_counter, self.marker
         atoms, known = ATOMS, self._known
         node: Any = None
@@ -230,8 +228,6 @@ class Machine:
                             tally = spent[task] = [0, 0.0]
                     tally[0] += 1
                     tally[1] += now - then
-                    if log is not None:
-                        log.append((node, then, now))
                 else:
                     frames.pop()
                     if target is not None:

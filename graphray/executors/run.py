@@ -36,7 +36,6 @@ class BaseRun:
         self.executor = executor
         self.job = job
         self.events: list[events.RunEvent] = []
-        self.threads: int | None = None
         self._subscribers = list(subscribers)
         self._owned = owned  # made for this run: closed with it
         self._closer: threading.Thread | None = None
@@ -239,10 +238,8 @@ class GrowingRun(BaseRun):
         events: the run's latest events, in order: the last 50,000 at least.
     """
 
-    def __init__(
-        self, executor: Executor, job: Job, subscribers: Sequence[Subscriber] = (), owned: bool = False
-    ) -> None:
-        super().__init__(executor, job, subscribers, owned)
+    def __init__(self, executor: Executor, job: Job, subscribers: Sequence[Subscriber] = ()) -> None:
+        super().__init__(executor, job, subscribers)
         self._open = 0
         # Which handle stands for a node that was added, and for which node a handle stands.
         self._handles = job.held.handles
@@ -358,8 +355,8 @@ class GrowingRun(BaseRun):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._left = kind is None and not self._cancelled
-        # What an ordinary exception leaves running on somebody else's engine may finish there.
-        self._abandoned = kind is not None and (self._owned or not issubclass(kind, Exception))
+        # What an ordinary exception leaves running may finish there.
+        self._abandoned = kind is not None and not issubclass(kind, Exception)
         self.executor._cancel(self)
         self._over.wait()
         self._close()

@@ -236,7 +236,7 @@ class Worker:
         if machine.failed is not None:
             node, error = machine.failed
             failed = nodes.index(node), pack_error(error), machine.trail
-        spent = [(self.names.number(t), t.name, c, s) for t, (c, s) in machine.spent.items()]
+        spent = [(self.names.number(t), c, s) for t, (c, s) in machine.spent.items()]
         if failed is not None:
             return dumps(("done", self.unit, None, None, failed, spent, (), 0))
         values = machine.values
@@ -307,7 +307,6 @@ class Worker:
                 index[n],
                 pack_error(v.error),
                 index.get(v.skipped_because) if v.skipped_because is not None else None,
-                v.node.label,
             )
             for n, v in machine.values.items()
             if type(v) is Failure and n in index and n not in machine.given

@@ -40,10 +40,11 @@ _MISSING = object()
 
 
 def function_digest(fn: Callable[..., Any], seen: Walk | None = None) -> bytes:
-    """The digest of a function, or of anything callable: 20 bytes, the same in every process.
+    """The digest of a function, class, or anything callable: 20 bytes, the same in every process.
 
     It changes when the function does, or anything of the user's that it uses, at any distance. It is computed anew in
-    each call, so an edit in a notebook is seen.
+    each call, so an edit in a notebook is seen. Of a class the name of its module counts too: `isinstance` tells equal
+    classes of two modules apart.
 
     Args:
         fn: the function.
@@ -53,32 +54,6 @@ def function_digest(fn: Callable[..., Any], seen: Walk | None = None) -> bytes:
         Unhashable: something it uses has no digest; the message says what, and what uses it.
     """
     return (Walk() if seen is None else seen).explorer.digest(fn)
-
-
-def class_digest(cls: type, seen: Walk | None = None) -> bytes:
-    """The digest of a class: its name, bases, attributes and methods, with all they use. See `function_digest`.
-
-    The name of its module counts: `isinstance` tells equal classes of two modules apart.
-
-    Raises:
-        Unhashable: something in it has no digest.
-    """
-    return (Walk() if seen is None else seen).explorer.digest(cls)
-
-
-def function_parts(fn: Callable[..., Any]) -> dict[str, str]:
-    """What a function's digest is made of: for each thing it reaches, by qualified name, a digest of that thing alone.
-
-    There are functions and classes (`helpers.clean`), global values (`helpers.RATE`), packages (`numpy`) and `python`.
-    Those whose entry differs between two versions are what was changed. Where several things have one name, such as
-    functions made by the same factory, they are numbered: `make.<locals>.f (2)`.
-
-    Raises:
-        Unhashable: as in `function_digest`.
-    """
-    explorer = Walk().explorer
-    explorer.digest(fn)
-    return explorer.outline()
 
 
 # ---- exploring
@@ -121,7 +96,6 @@ class Explorer(Walk):
         self.todo: list[Item] = []
         self.current: Item | None = None
         self.origins: dict[str, str | None] = {}  # by name of a module
-        self.used: set[str] = set()  # packages
         self.nodes: set[Any] = set()  # those of graphs that code refers to
         self.circles: dict[bytes, bytes] = {}
 
@@ -198,7 +172,6 @@ class Explorer(Walk):
 
     def by_name(self, origin: str, module: str, name: str) -> bytes:
         """The token of what has this name in a package of this name and version."""
-        self.used.add(origin)
         return b"#" + digest(b"<named>" + b"".join(map(text_token, (origin, module, name))))
 
     def origin(self, module: str | None) -> str | None:
@@ -208,38 +181,6 @@ class Explorer(Walk):
         if module not in self.origins:
             self.origins[module] = _origin(module, sys.modules.get(module))
         return self.origins[module]
-
-    # -- for people
-
-    def outline(self) -> dict[str, str]:
-        """What was met, by name."""
-        found: dict[str, set[bytes]] = {"python": {digest(_PYTHON.encode())}}
-        for origin in self.used - {_PYTHON, "builtins"}:
-            found.setdefault(origin.partition("==")[0], set()).add(digest(origin.encode()))
-        for item in self.items.values():
-            if item.tag:  # not one that goes by its name
-                own = [(use, token) for use, token in item.uses if not use.startswith("global ")]
-                found.setdefault(item.name, set()).add(digest(b"".join(text_token(u) + _outline(t) for u, t in own)))
-                module = item.name if item.kind == "module" else item.object.__module__
-                for use, token in item.uses:
-                    name = f"{module}.{use[7:]}"
-                    if use.startswith("global ") and not (isinstance(token, Item) and token.name == name):
-                        found.setdefault(name, set()).add(digest(_outline(token)))
-        numbered = {}
-        for name, digests in sorted(found.items()):
-            for i, one in enumerate(sorted(digests), 1):
-                numbered[name if i == 1 else f"{name} ({i})"] = one.hex()
-        return numbered
-
-
-def _outline(token: Token) -> bytes:
-    """A token in which functions and classes go by their names."""
-    if not isinstance(token, Pending):
-        return token
-    if isinstance(token, Item):
-        return b"#" + digest(str(token).encode())
-    parts = map(_outline, token.parts)
-    return b"#" + digest(token.tag + b"".join(sorted(parts) if token.unordered else parts))
 
 
 def _explore_function(explorer: Explorer, item: Item, fn: FunctionType) -> None:

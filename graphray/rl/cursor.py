@@ -9,7 +9,9 @@ cursor says, and otherwise builds the environments anew.
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -139,6 +141,10 @@ class _Slot:
     def close(self) -> None:
         """Called when other shards have taken the place."""
         _close(self.exchange(None))
+
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:  # outside a task, local closes nothing
+        if not ending():
+            self.close()
 
 
 def _slot(env: Environment, cursor: Cursor) -> _Slot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import graphray as gr
 
@@ -333,6 +333,31 @@ class Tool:
 def use_tool(i: int, name: str) -> tuple[str, str, int]:
     """The tool of this worker, and its number."""
     return gr.context().worker, name, gr.local(Tool, name).number
+
+
+class Seat:
+    """Something of which a worker may hold only so many; it belongs to the worker that made it."""
+
+    open: ClassVar[dict[str, int]] = {}  # by worker
+
+    def __init__(self, number: tuple[int, int]) -> None:
+        self.worker = gr.context().worker
+        self.closed = False
+        self.open[self.worker] = self.open.get(self.worker, 0) + 1
+
+    def close(self) -> None:
+        """Give it back."""
+        self.closed = True
+        self.open[self.worker] -= 1
+
+
+@gr.task
+def take_seats(i: int, number: int) -> tuple[int, bool, bool]:
+    """Ask for many local things: how many there are with the first; whether all stay open, and the same."""
+    first = gr.local(Seat, (i, 0))
+    before = Seat.open[gr.context().worker]
+    seats = [gr.local(Seat, (i, n)) for n in range(number)]
+    return before, not any(seat.closed for seat in seats), seats[0] is first is gr.local(Seat, (i, 0))
 
 
 @gr.task(near="home")

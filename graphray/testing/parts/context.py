@@ -18,6 +18,7 @@ from graphray.testing.tasks import (
     fail_at_first,
     nap,
     process,
+    take_seats,
     told,
     use_tool,
     where,
@@ -90,6 +91,13 @@ class InsideTasks(Part):
             for worker, number in executor.compute(gr.Graph(gr.map(gr.task(ask), range(20)))):
                 seen[worker].add(number)
         assert all(len(numbers) == 1 for numbers in seen.values())
+
+    @needs("contexts")
+    def test_local_keeps_64_per_worker_and_what_the_task_uses(self, executor: Executor) -> None:
+        """However many it asks for, none is closed under its hands; those of earlier tasks are."""
+        for before, open_, same in executor.compute(gr.Graph([take_seats(i, 70) for i in range(20)])):
+            assert before <= 64
+            assert (open_, same) == (True, True)
 
     @needs("contexts")
     def test_near_changes_no_value(self, executor: Executor) -> None:

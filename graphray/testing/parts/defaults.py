@@ -8,7 +8,7 @@ import pytest
 
 import graphray as gr
 from graphray.executors import Executor
-from graphray.testing.part import Part
+from graphray.testing.part import Part, needs
 from graphray.testing.tasks import add, process
 
 
@@ -30,6 +30,7 @@ class Defaults(Part):
                 assert process().compute() == os.getpid()
             assert self.runs_as_claimed(add(1, 2), process())
 
+    @needs("spec")
     def test_a_name_as_the_default(self) -> None:
         """Made at its first use, warm in the block, closed behind it."""
         with gr.use(self.spec()) as used:
@@ -39,6 +40,7 @@ class Defaults(Part):
         with pytest.raises(RuntimeError, match="closed"):
             used.compute(add(1, 2))
 
+    @needs("spec")
     def test_the_environment_names_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`gr.use` goes before it, and what is named with the run before both."""
         monkeypatch.setenv("GRAPHRAY_EXECUTOR", self.spec())
@@ -47,14 +49,14 @@ class Defaults(Part):
         with gr.use("inprocess"):
             assert process().compute() == os.getpid()
 
+    @needs("spec")
     def test_a_name_with_the_run(self) -> None:
         """An engine for one call."""
         assert gr.compute(add(1, 2), process(), executor=self.spec())[0] == 3
 
     def spec(self) -> str:
-        """The engine's name; tests that need it are skipped where there is none."""
-        if self.capabilities.spec is None:
-            pytest.skip("the engine has no name: capabilities.spec is None")
+        """The engine's name."""
+        assert self.capabilities.spec is not None
         return self.capabilities.spec
 
     def runs_as_claimed(self, sum_of_three: gr.Node, pid: gr.Node) -> bool:

@@ -1,0 +1,104 @@
+"""Handles of runs: subscribers and events, ends, growing runs. `graphray.testing` has what all engines do."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import pytest
+
+import graphray as gr
+from graphray.executors import InProcess
+from graphray.executors.events import Progressed, RunFinished
+
+
+@gr.task
+def double(x: int) -> int:
+    return 2 * x
+
+
+class _Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), _Stop()])
+@pytest.mark.parametrize("engine", ["inprocess", "inprocess:2"])
+def test_a_subscriber_that_fails_hangs_nothing(engine: str, error: BaseException) -> None:
+    """Also where warnings are errors."""
+
+    def fail(event: Any) -> None:
+        raise error
+
+    assert double(1).compute(engine, progress=fail) == 2
+
+
+def test_a_failing_subscriber_is_told_of_once() -> None:
+    def fail(event: Any) -> None:
+        raise ValueError("no")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert double(1).compute(progress=fail) == 2
+    assert ["no" in str(w.message) for w in caught] == [True]
+
+
+def test_a_run_that_is_left_without_exception_has_no_error() -> None:
+    for engine in (InProcess(), InProcess(2)):
+        with engine, engine.open() as run:
+            run.add(double(1))
+            assert [done.result() for done in run.as_completed()] == [2]
+        last = run.events[-1]
+        assert isinstance(last, RunFinished)
+        assert last.error is None
+
+
+def test_a_growing_run_that_is_cancelled_says_so() -> None:
+    with InProcess(2) as engine:
+        with engine.open() as run:
+            run.cancel()
+        last = run.events[-1]
+        assert isinstance(last, RunFinished)
+        assert isinstance(last.error, gr.Cancelled)
+
+
+def test_a_released_value_is_not_none() -> None:
+    with InProcess(2) as engine, engine.open() as run:
+        node = run.add(double(1))
+        deadline = time.monotonic() + 10
+        while not run.summary()["nodes"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        run.release(node)
+        time.sleep(0.1)
+        (done,) = run.as_completed()
+        with pytest.raises(RuntimeError, match="let go"):
+            done.result()
+
+
+def test_events_of_a_growing_run_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphray.executors.run.KEPT", 50)
+    with InProcess() as engine, engine.open() as run:
+        for i in range(500):
+            run.publish(Progressed(float(i), i, i))
+        assert 50 <= len(run.events) <= 100
+        assert run.events[-1].time == 499.0
+
+
+@pytest.mark.parametrize("ask", [True, False])
+def test_an_engine_made_for_a_run_ends_with_it(ask: bool) -> None:
+    """Also if nobody asks for the result; the fixture of the suite looks for processes."""
+    run = gr.Graph(double(4)).run("loky:1")
+    assert run._over.wait(30)
+    if ask:
+        assert run.result() == 8
+        assert run.result() == 8
+
+
+def test_an_engine_made_for_a_run_ends_with_its_cancelling() -> None:
+    run = gr.Graph(gr.call(time.sleep, 30)).run("loky:1")
+    time.sleep(0.2)
+    run.cancel()
+    assert run._over.wait(10)
+    with pytest.raises(gr.Cancelled):
+        run.result()
