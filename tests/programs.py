@@ -195,10 +195,17 @@ class Nodes:
     constant = staticmethod(gr.value)
 
 
+class Log(list):
+    """What has happened here, which is no part of what the code around it does: it differs between processes."""
+
+    def __graphray_digest__(self):
+        return "log"
+
+
 class Values:
     """Computes at once."""
 
-    raised: ClassVar[list[str]] = []  # what calls have raised
+    raised: ClassVar[list[str]] = Log()  # what calls have raised
 
     @staticmethod
     def call(task, *args, **kwargs):
