@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import threading
 import time
@@ -355,3 +356,29 @@ def test_operations_on_a_large_graph_take_no_time():
     graph.subgraph("out")
     graph.map(x=[1, 2, 3])
     assert time.perf_counter() - began < 5.0
+
+
+def test_a_task_is_no_output():
+    with pytest.raises(TypeError, match="a is the task scale, not one of its nodes: call it"):
+        gr.Graph(a=scale)
+    with pytest.raises(TypeError, match="call it"):
+        gr.Graph(scale)
+
+
+def test_a_graph_is_not_joined_with_a_node():
+    with pytest.raises(TypeError, match="a graph is joined with a graph"):
+        gr.Graph(a=scale(1)) | scale(2)
+
+
+def test_a_copy_is_the_thing_itself():
+    node = scale(1)
+    graph = gr.Graph(a=node)
+    for x in (node, graph):
+        assert copy.copy(x) is x
+        assert copy.deepcopy([x])[0] is x
+
+
+@pytest.mark.parametrize("fan_in", [gr.reduce, gr.combine])
+def test_a_fan_in_needs_an_iterable(fan_in):
+    with pytest.raises(TypeError, match="int is none"):
+        fan_in(max, 3)

@@ -8,6 +8,7 @@ import os
 from graphray.graph.containers import rewrite, snapshot
 from graphray.graph.node import Node, find, replace, topological
 from graphray.graph.sources import INPUT, value
+from graphray.graph.task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import networkx
 
     from graphray.executors.run import Run
-    from graphray.graph.task import Task
 
 
 class Graph:
@@ -45,6 +45,9 @@ class Graph:
             self._fill({None: unnamed})
 
     def _fill(self, outputs: Mapping[Any, Any], combinations: tuple[dict[str, Any], ...] | None = None) -> None:
+        for name, x in outputs.items():
+            if isinstance(x, Task):
+                raise TypeError(f"{name or 'the output'} is the task {x.name}, not one of its nodes: call it")
         self._outputs: dict[Any, Any] = {k: x if type(x) is Node else snapshot(x) for k, x in outputs.items()}
         self._combinations = snapshot(combinations)
         self._nodes: tuple[Node, ...] | None = None
@@ -147,6 +150,12 @@ class Graph:
         x = self._outputs[None]
         return x.label if type(x) is Node else type(x).__name__
 
+    def __copy__(self) -> Graph:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Graph:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         from graphray.graph.flat import Ref, flatten
 
@@ -207,6 +216,8 @@ class Graph:
         return _graph({name: self._outputs[name] for name in names})
 
     def __or__(self, other: Graph) -> Graph:
+        if type(other) is Node:  # whose own `|` would take it for a value
+            raise TypeError(f"a graph is joined with a graph: graph | gr.Graph(name=node), not with {other!r}")
         if type(other) is not Graph:
             return NotImplemented
         if (None in self._outputs) != (None in other._outputs):

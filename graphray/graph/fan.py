@@ -130,6 +130,8 @@ def _fan_in(task: Task, name: str, parts: Any, arity: int, initial: Any) -> Node
     start = () if initial is ... else (initial,)
     if type(parts) is Node:
         return make(_REDUCE if name == "reduce" else _COMBINE, (task, arity, parts, *start), None)
+    if not hasattr(parts, "__iter__") and not hasattr(parts, "__getitem__"):
+        raise TypeError(f"gr.{name} goes over an iterable of values or nodes, and {type(parts).__name__} is none")
     return _tree(task, name, [*start, *parts], arity)
 
 

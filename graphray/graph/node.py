@@ -129,6 +129,12 @@ class Node:
     def __repr__(self) -> str:
         return f"<Node {self.label}>"
 
+    def __copy__(self) -> Node:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Node:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         from graphray.graph.flat import flatten, restore_one
 
