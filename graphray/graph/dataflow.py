@@ -215,7 +215,7 @@ class Graph:
                 raise KeyError(f"no output {name!r}; there are {', '.join(map(str, self._outputs))}")
         return _graph({name: self._outputs[name] for name in names})
 
-    def __or__(self, other: Graph) -> Graph:
+    def __or__(self, other: object) -> Graph:
         if type(other) is Node:  # whose own `|` would take it for a value
             raise TypeError(f"a graph is joined with a graph: graph | gr.Graph(name=node), not with {other!r}")
         if type(other) is not Graph:
