@@ -373,7 +373,8 @@ class Loky(Executor):
                     os.read(self._wake_in, 4096)
                 events += self._drain()
             else:
-                event = self._receive(self._processes[key.data])
+                p = self._processes.get(key.data)
+                event = self._receive(p) if p is not None else None
                 if event is not None:
                     events.append(event)
         events += self._drain()
@@ -533,6 +534,13 @@ class Loky(Executor):
         )
         for job in list(self._runs):
             self.post(JobClosed(job, error))
+        # The others that are still about to start are of the same kind: the next run gets new ones.
+        for p in [p for p in self._processes.values() if not p.ready]:
+            self._selector.unregister(p.data.fileno())
+            del self._processes[p.name]
+            _kill(p)
+            p.process.join()
+            p.close()
 
 
 @contextlib.contextmanager
