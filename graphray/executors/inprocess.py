@@ -84,7 +84,7 @@ class InProcess(Executor):
             raise RuntimeError("the inprocess executor is closed")
         # What is added to a growing run is worked off piece by piece, so that results are seen as they come.
         core = self._cores[run.job] = Core(sequential=not run.job.growing)
-        run.job.shared = True
+        run.job.shared = self.shares_memory
         self._runs[run.job] = run
         core.handle(WorkerJoined("inprocess"), 0.0)
         run.publish_started()

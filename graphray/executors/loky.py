@@ -25,6 +25,7 @@ import weakref
 from loky.backend import get_context
 
 from graphray.errors import Failure, WorkerDied
+from graphray.executors import marker
 from graphray.executors.base import Executor
 from graphray.executors.core import (
     Core,
@@ -38,7 +39,6 @@ from graphray.executors.core import (
     WorkerJoined,
     WorkerLost,
 )
-from graphray.executors.machine import NAME_AT
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH, main
 from graphray.graph.containers import ATOMS, freeze
@@ -72,14 +72,14 @@ class _Process:
     """A worker process, as the driver sees it."""
 
     def __init__(
-        self, name: str, process: Any, data: Channel, control: Channel, lifeline: int, marker: memoryview
+        self, name: str, process: Any, data: Channel, control: Channel, lifeline: int, page: memoryview
     ) -> None:
         self.name = name
         self.process = process
         self.data = data
         self.control = control
         self.lifeline = lifeline  # nothing is ever written to this pipe: its end is the driver's
-        self.marker = marker
+        self.marker = page
         self.posted = 0  # messages sent on the data pipe
         self.killed_for: Job | None = None  # whose tasks we ended together with the process
         self.ready = False
@@ -171,11 +171,9 @@ class Loky(Executor):
         data, data_there = self._context.Pipe(duplex=True)
         control_there, control = self._context.Pipe(duplex=False)
         lifeline_there, lifeline = os.pipe()
-        import mmap
-
         with tempfile.TemporaryFile() as file:
-            file.truncate(4096)
-            marker = memoryview(mmap.mmap(file.fileno(), 4096)).cast("q")
+            file.truncate(marker.SIZE)
+            page = marker.map_page(file.fileno())
             descriptors = _Descriptor(lifeline_there), _Descriptor(file.fileno())
             arguments = (name, data_there, control_there, *descriptors, SAFE_PATH in os.environ)
             process = self._context.Process(target=_enter, args=arguments, name=name, env=self._environment())
@@ -185,7 +183,7 @@ class Loky(Executor):
         data_there.close()
         control_there.close()
         os.close(lifeline_there)
-        self._processes[name] = _Process(name, process, Channel(data), Channel(control), lifeline, marker)
+        self._processes[name] = _Process(name, process, Channel(data), Channel(control), lifeline, page)
         self._selector.register(data, selectors.EVENT_READ, name)
 
     def _environment(self) -> dict[str, str]:
@@ -350,7 +348,7 @@ class Loky(Executor):
         p = self._processes.get(unit.worker)
         if p is None:
             return
-        if not cancelled and p.sent and p.sent[0].unit == unit.id and not _begun(p, unit):
+        if not cancelled and p.sent and p.sent[0].unit == unit.id and not marker.begun(p.marker, unit.id):
             self.post(UnitDelayed(unit))
             return
         with contextlib.suppress(OSError):
@@ -591,8 +589,8 @@ def _identity(x: Any) -> Any:
     return x
 
 
-def _enter(name: str, data: Any, control: Any, lifeline: Any, marker: Any, safe_path: bool) -> None:
-    main(name, data, control, lifeline, marker, safe_path)
+def _enter(name: str, data: Any, control: Any, lifeline: Any, page: Any, safe_path: bool) -> None:
+    main(name, data, control, lifeline, page, safe_path)
 
 
 def _kill(p: _Process) -> None:
@@ -609,22 +607,13 @@ def _plain(node: Node) -> Any:
 
 def _received(p: _Process, unit: Unit) -> bool:
     """Whether a worker has read the message with a unit."""
-    return any([letter.unit == unit.id and letter.number <= p.marker[5] for letter in p.sent])
-
-
-def _begun(p: _Process, unit: Unit) -> bool:
-    """Whether a worker has begun the first node of a unit."""
-    return p.marker[3] == unit.id and p.marker[0] >= 0
+    return any([letter.unit == unit.id and letter.number <= p.marker[marker.RECEIVED] for letter in p.sent])
 
 
 def _position(p: _Process, unit: Unit) -> tuple[Node | None, str]:
     """The node that a worker was at when it died; and if that was one which the node returned, its task's name."""
-    done, outer, apart, length = max(p.marker[0], 0), p.marker[1], p.marker[2], p.marker[4]
-    position = outer - 1 if outer else done - apart
-    if not 0 <= position < len(unit.nodes):
-        return None, ""
-    inner = bytes(p.marker.cast("B")[NAME_AT : NAME_AT + length]) if outer else b""
-    return unit.nodes[position], inner.decode(errors="replace")
+    place, inner = marker.position(p.marker)
+    return (unit.nodes[place], inner) if 0 <= place < len(unit.nodes) else (None, "")
 
 
 def _signal_name(code: int | None) -> str | None:

@@ -19,6 +19,7 @@ from graphray.errors import Failure
 from graphray.executors import context
 from graphray.executors.context import enter, leave
 from graphray.executors.failures import describe_call
+from graphray.executors.marker import APART, DONE, OUTER, write_name
 from graphray.graph.containers import ATOMS, read_only, rewrite
 from graphray.graph.dataflow import Graph
 from graphray.graph.fan import as_node
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from graphray.graph.task import Task
 
 FOREVER = float("inf")
-NAME_AT = 64  # in a marker: where the name of a returned node's task is, as bytes
 _LATER = object()  # in place of a value: it will be that of a node that the task returned
 WORTH_SHARING = 2e-3  # seconds of work for which a trip to another worker pays
 
@@ -66,6 +66,7 @@ class Machine:
         self.uses: dict[Node, int] = {}
         self.halt = False
         self.cancelled = False
+        self.recalled: list[Node] = []  # given back while others of their unit were running
         self.hungry = False  # somebody would take work: hand a wide expansion back rather than run it alone
         self.means: MutableMapping[Task, float] = {}  # what one call of each task is known to take, in seconds
         self.failed: tuple[Node, BaseException] | None = None
@@ -83,11 +84,7 @@ class Machine:
         self._frames: list[tuple[Iterator[Node], Node | None, Node | None, list[Node]]] = []
         self._found: list[Any] = []
         self._dynamic = False
-        # Where the run is, in memory that outlives the process: nodes done before the one that is running; the
-        # outermost node (from 1) whose returned nodes are running, or 0; how many of the done were such returned ones;
-        # the unit; the length of the name, from byte NAME_AT on, of the task of the returned node that is running; and
-        # how many messages the worker has received.
-        self.marker: Any = None
+        self.marker: Any = None  # of the worker process, see `marker`
         self._length = 0
         self._wanted: Iterable[Node] = ()
         self._known: set[Node] = set()  # nodes planned and not done; kept once a task has returned a node
@@ -156,7 +153,7 @@ class Machine:
                         return False
                     if self._dynamic and node not in known:  # run already, as part of what a task returned
                         if marker is not None and len(frames) == 1:
-                            marker[2] -= 1
+                            marker[APART] -= 1
                         continue
                     task = node._task
                     deps = node._deps
@@ -166,10 +163,10 @@ class Machine:
                         continue
                     self.node = node
                     if marker is not None:
-                        marker[0] = count
+                        marker[DONE] = count
                         if task is not named and len(frames) > 1:
                             named = task
-                            self._name(task)
+                            write_name(marker, task.name)
                     form = node._form
                     args = node._args
                     fn = task.direct
@@ -236,20 +233,14 @@ class Machine:
                         self._hand_on(target, result)
                         count += 1
                         if marker is not None and len(frames) == 1:
-                            marker[1] = 0
-                            marker[2] = count - (self._length - length_hint(frames[0][0]))
+                            marker[OUTER] = 0
+                            marker[APART] = count - (self._length - length_hint(frames[0][0]))
                     continue
                 if now >= deadline or self.halt or (self.hungry and self._wide()):
                     return False
             return True
         finally:
             self.count = count
-
-    def _name(self, task: Task) -> None:
-        """Put a task's name into the marker."""
-        name = task.name.encode()[:256]
-        self.marker.cast("B")[NAME_AT : NAME_AT + len(name)] = name
-        self.marker[4] = len(name)
 
     def _tally(self, task: Task, seconds: float) -> None:
         tally = self.spent.setdefault(task, [0, 0.0])
@@ -306,7 +297,7 @@ class Machine:
             return known.skipping(node) if type(known) is Failure else known
         order = self._plan(inner, node)
         if self.marker is not None:
-            self.marker[1] = self._length - length_hint(self._frames[0][0])
+            self.marker[OUTER] = self._length - length_hint(self._frames[0][0])
         if not self._dynamic:
             self._dynamic = True
             self._known.update(_remaining(self._frames[0][0]), (node,))
@@ -446,7 +437,13 @@ class Machine:
         nodes: dict[Node, None] = {}
         for todo, *_ in reversed(self._frames):
             nodes.update(dict.fromkeys(_remaining(todo)))
-        return [n for n in nodes if n in self._known] if self._dynamic else list(nodes)
+        left = [n for n in nodes if n in self._known] if self._dynamic else list(nodes)
+        return left + [n for n in self.recalled if n not in nodes]
+
+    def go_on(self) -> None:
+        """Begin no node that was recalled, and all the others: to be run on to the end, though it was stopped."""
+        self.halt = self.hungry = False
+        self._known.difference_update(self.recalled)
 
     def exported(self, exports: Iterable[Node], left: Iterable[Node]) -> dict[Node, Any]:
         """Values made here that are needed outside: the exports that are done, and what nodes left over need."""

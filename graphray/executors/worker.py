@@ -17,7 +17,7 @@ import time
 import weakref
 
 from graphray.errors import Failure, RemoteError
-from graphray.executors import context
+from graphray.executors import context, marker
 from graphray.executors.failures import describe_call
 from graphray.executors.machine import Machine
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error
@@ -38,7 +38,7 @@ SAFE_PATH = "PYTHONSAFEPATH"  # the working directory is not the first place whe
 GRACE = 0.5  # seconds that a busy worker has to notice that the driver is gone
 
 
-def main(name: str, data: Connection, control: Connection, lifeline: Any, marker: Any, safe_path: bool) -> None:
+def main(name: str, data: Connection, control: Connection, lifeline: Any, page: Any, safe_path: bool) -> None:
     """The process's whole life; called by loky in the new process."""
     context.in_worker = True
     # Ctrl-C is the driver's to handle. Not SIG_IGN, which the processes that tasks start would inherit.
@@ -52,7 +52,7 @@ def main(name: str, data: Connection, control: Connection, lifeline: Any, marker
             # What a long task prints is seen while it runs, line by line: not in pieces, between those of others.
             stream.reconfigure(line_buffering=True, write_through=False)
     _end_with_the_driver(lifeline.detach())
-    worker = Worker(name, Channel(data), Channel(control), _map(marker))
+    worker = Worker(name, Channel(data), Channel(control), _map(page))
     _keep_descriptors()
     if hasattr(os, "register_at_fork"):
         # A process that a task forks must not hold the pipes: by their end the driver learns of this one's.
@@ -60,13 +60,11 @@ def main(name: str, data: Connection, control: Connection, lifeline: Any, marker
     worker.serve()
 
 
-def _map(marker: Any) -> memoryview:
-    """The few numbers that the driver can read also when this process is dead: where the machine is in its unit."""
-    import mmap
-
-    fd = marker.detach()
+def _map(page: Any) -> memoryview:
+    """The marker, in the file whose descriptor came from the driver."""
+    fd = page.detach()
     try:
-        return memoryview(mmap.mmap(fd, 4096)).cast("q")
+        return marker.map_page(fd)
     finally:
         os.close(fd)
 
@@ -97,11 +95,11 @@ def _keep_descriptors() -> None:
 class Worker:
     """One worker process."""
 
-    def __init__(self, name: str, data: Channel, control: Channel, marker: memoryview) -> None:
+    def __init__(self, name: str, data: Channel, control: Channel, page: memoryview) -> None:
         self.name = name
         self.data = data
         self.control = control
-        self.marker = marker
+        self.marker = page
         self.tasks: dict[int, Task] = {}
         self.names = Names(step=-1)
         self.means: weakref.WeakKeyDictionary[Task, float] = weakref.WeakKeyDictionary()
@@ -123,7 +121,7 @@ class Worker:
             self.data.send(("hello", os.getpid(), sys.version_info[:3]))
             while True:
                 frames = self.data.receive_frames()
-                self.marker[5] += 1
+                self.marker[marker.RECEIVED] += 1
                 try:
                     message = loads(frames)
                     if message[0] == "path":
@@ -145,22 +143,23 @@ class Worker:
         try:
             while True:
                 unit, cancelled = self.control.receive()
+                answer: Any = None
                 with self.claim:
                     machine = self.machine if unit == self.unit else None
                     if machine is None:
                         self.void.add(unit)
-                        begun = unit <= self.unit
-                if machine is None:
-                    if not begun:
-                        self.data.send(("recalled", unit, None))
-                    continue
-                machine.cancelled |= cancelled
-                machine.halt = True
-                if not cancelled:
-                    # The task that is running may take long: what has not begun goes back at once.
-                    nodes = machine.not_begun()
-                    index = {n: i for i, n in enumerate(machine.table)}
-                    self.data.send(("recalled", unit, [index[n] for n in nodes if n in index]))
+                        if unit > self.unit:  # not begun
+                            answer = ("recalled", unit, None)
+                    else:
+                        machine.cancelled |= cancelled
+                        machine.halt = True
+                        if not cancelled:
+                            # The task that is running may take long: what has not begun goes back at once.
+                            machine.recalled = machine.not_begun()
+                            index = {n: i for i, n in enumerate(machine.table)}
+                            answer = ("recalled", unit, [index[n] for n in machine.recalled if n in index])
+                if answer is not None:
+                    self.data.send(answer)
         except (EOFError, OSError):
             time.sleep(GRACE)
             while self.machine is None:  # the main thread notices by itself
@@ -217,13 +216,14 @@ class Worker:
         machine.marker = self.marker
         machine.table = table
         machine.load(nodes, exported, given)
-        self.marker[0], self.marker[1], self.marker[2], self.marker[3] = -1, 0, 0, unit
+        marker.begin(self.marker, unit)
         with self.claim:
             self.machine = machine
             machine.halt = unit in self.void
             self.void = {u for u in self.void if u > unit}
         machine.run_unit(budget)
-        self.machine = None
+        with self.claim:
+            self.machine = None
         for task, (calls, seconds) in machine.spent.items():
             self.means[task] = seconds / calls
         return self._answer(machine, nodes, table, exports, exported)
@@ -250,10 +250,14 @@ class Worker:
             grown = machine.grown_and_done(table, left)
             return dumps(("done", self.unit, body, rest, None, spent, failures, grown))
         except Exception as error:
-            if left and machine.grown and not machine.cancelled:
+            if machine.grown and not machine.cancelled and not set(left).issubset(machine.recalled):
                 # What a task returned may be of this process only: then it is run here.
-                machine.hungry = machine.halt = False
+                with self.claim:
+                    machine.go_on()
+                    self.machine = machine
                 machine.run()
+                with self.claim:
+                    self.machine = None
                 return self._answer(machine, nodes, table, exports, exported)
             return self._unpicklable(machine, nodes, exported, error, spent)
 
