@@ -26,15 +26,22 @@ class WorkerDied(GraphrayError):
         node: the node it was running, where that is known.
         signal: name of the signal that ended it ("SIGKILL"), or None.
         exitcode: the process's exit code (negative: ended by that signal), or None.
+        memory: the most memory that the process has had, in bytes, or None.
     """
 
     def __init__(
-        self, message: str, node: Node | None = None, signal: str | None = None, exitcode: int | None = None
+        self,
+        message: str,
+        node: Node | None = None,
+        signal: str | None = None,
+        exitcode: int | None = None,
+        memory: int | None = None,
     ) -> None:
         super().__init__(message)
         self.node = node
         self.signal = signal
         self.exitcode = exitcode
+        self.memory = memory
 
 
 class Cancelled(GraphrayError):

@@ -63,6 +63,8 @@ class Simulator:
         self.units: list[Unit] = []  # all that were handed out
         self.handed: list[int] = []  # how many nodes each had
         self.recalls: list[Unit] = []
+        self.retries: list[core.Retry] = []
+        self.given_up: list[tuple[gr.Node, BaseException]] = []
         self.finished: dict[Job, tuple[float, BaseException | None]] = {}
         self.done: list[gr.Node] = []  # of growing jobs, in order
         self.most_values = 0  # that the driver held at once
@@ -122,6 +124,12 @@ class Simulator:
         """Do something at a moment."""
         heapq.heappush(self._agenda, (when, next(self._ids), act))
 
+    def replace(self, name: str, new: str, **how: Any) -> None:
+        """A worker dies, now, and another takes its place."""
+        self.kill(name, **how)
+        self.workers[new] = Worker(new)
+        self.tell(core.WorkerJoined(new))
+
     def kill(self, name: str, **how: Any) -> None:
         """A worker dies, now."""
         worker = self.workers.pop(name)
@@ -158,15 +166,23 @@ class Simulator:
             elif kind is core.Recall:
                 self.recalls.append(instruction.unit)
                 self._later(self._recall, instruction.unit, instruction.cancelled)
+            elif kind is core.Retry:
+                self.retries.append(instruction)
+            elif kind is core.GivenUp:
+                self.given_up.append((instruction.node, instruction.error))
             elif kind is core.Done:
                 self.done.append(instruction.node)
             elif kind is core.Finished:
                 assert instruction.job not in self.finished, "a job ends once"
                 self.finished[instruction.job] = (self.now, instruction.error)
         self.most_values = max(self.most_values, sum([len(job.values) for job in self.core.jobs]))
+        wait = self.core.wait(self.now)
         if self.core.watchful and not self._ticking:
             self._ticking = True
             self.at(self.now + TICK, self._tick)
+        elif wait is not None and not self._ticking:
+            self._ticking = True
+            self.at(self.now + wait, self._tick)
 
     def _on_its_way(self, unit: Unit) -> bool:
         return self.core.units.get(unit.worker) is unit and self.workers[unit.worker].unit is not unit
@@ -192,6 +208,8 @@ class Simulator:
         unit = worker.unit = worker.queue.pop(0)
         m = worker.machine = machine.Machine(worker.name, unit.job.seed, unit.job.collect)
         m.hungry = unit.hungry
+        m.delegates = True
+        m.attempts = {n: unit.job.attempts[n] for n in unit.nodes if n in unit.job.attempts}
         m.means = {t: seconds / calls for t, (calls, seconds) in self.core.costs.items()}
         m.load(unit.nodes, unit.exports, unit.inputs)
         worker.deadline = self.now + unit.budget
@@ -210,9 +228,10 @@ class Simulator:
         self._spent = 0.0
         before = m.count
         done = m.run(-1.0)  # a deadline that is past: exactly one node
-        wide = not done and m.failed is None and not m.halt and m.hungry and m.count == before and m._wide()
+        stopped = m.failed is not None or m.again is not None or m.apart or m.halt
+        wide = not done and not stopped and m.hungry and m.count == before and m._wide()
         took, self._spent = self._spent, 0.0
-        if done or m.failed is not None or m.halt or wide:
+        if done or stopped or wide:
             worker.busy = True
             self.at(self.now + took, lambda: self._end(worker))
         else:
@@ -227,7 +246,7 @@ class Simulator:
         left = m.left() if m.failed is None else []
         values = m.exported(unit.exports, left)
         grown = m.grown_and_done(unit.nodes, left)
-        event = core.UnitDone(worker.name, unit, values, left, m.awaiting(), m.failed, m.spent, grown)
+        event = core.UnitDone(worker.name, unit, values, left, m.awaiting(), m.failed, m.spent, grown, again=m.again)
         self._later(self.tell, event)
         self._next(worker)
 

@@ -676,21 +676,157 @@ def test_failures_are_values_where_they_are_collected(workers, seconds):
 # ---- workers that go
 
 
+def kill_who_runs(sim, job, times):
+    """Kill each worker that comes to run a job of one node; others take their places."""
+    for i in range(times):
+        sim.run(until=sim.now + 0.5)
+        (name,) = [n for n, w in sim.workers.items() if w.unit is not None and w.unit.job is job]
+        sim.replace(name, f"another {i}", exitcode=-9, signal="SIGKILL", memory=5 << 20)
+
+
 @pytest.mark.parametrize("ahead", [False, True])
-def test_a_lost_worker_ends_the_jobs_it_was_running_and_no_other(ahead):
+def test_a_node_that_kills_its_workers_ends_its_job_and_no_other(ahead):
     sim = Simulator(2, ahead=ahead)
     bad = sim.add(sim.task("deadly", 10.0)())
     good = sim.add(gr.map(sim.task("a", 0.02), range(100)))
-    sim.run(until=0.5)
-    (name,) = [n for n, w in sim.workers.items() if w.unit.job is bad]
-    sim.kill(name, exitcode=-9, signal="SIGKILL")
+    kill_who_runs(sim, bad, 3)
     error = sim.finished[bad][1]
     assert isinstance(error, WorkerDied)
     assert (error.signal, error.exitcode, error.node) == ("SIGKILL", -9, bad.roots[0])
     assert "deadly" in str(error)
     assert "SIGKILL" in str(error)
+    assert "5 MiB" in str(error)
+    assert error.memory == 5 << 20
+    assert [(r.again.node, r.died) for r in sim.retries] == [(bad.roots[0], True)] * 2
+    assert sim.given_up == [(bad.roots[0], error)]
     sim.run()
     assert sim.finished[good][1] is None
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_lost_worker_costs_no_more_than_what_it_was_running(ahead, rng):
+    sim = Simulator(3, ahead=ahead)
+    leaf = sim.task("leaf", 0.01, lambda i: i)
+    add = sim.task("add", 0.02, lambda *xs: sum(xs))
+    level = [leaf(i) for i in range(300)]
+    while len(level) > 1:
+        level = [add(*level[i : i + 3]) for i in range(0, len(level), 3)]
+    job = sim.add(level[0])
+    for i in range(12):
+        sim.run(until=sim.now + rng.uniform(0.01, 0.15))
+        name = rng.choice(sorted(sim.workers))
+        sim.replace(name, f"w{10 + i}", exitcode=-9, signal="SIGKILL")
+    sim.run()
+    assert sim.finished[job][1] is None
+    assert job.values[level[0]] == sum(range(300))
+    assert not job.uses
+    assert set(job.values) == {level[0]}
+    assert len(sim.calls) <= 450 + 12 * 20  # a unit holds few nodes here
+
+
+def test_the_suspects_run_alone_where_nobody_knows_which_it_was():
+    sim = Simulator(1)
+    deadly = sim.task("deadly", 0.01, lambda i: i)
+    job = sim.add(gr.map(deadly, range(8)))
+    sim.run(until=0.005)
+    sim.workers["w0"].machine.node = None
+    sim.replace("w0", "w1", exitcode=1)
+    sim.run()
+    assert sim.finished[job][1] is None
+    assert sim.handed[1:] == [1] * 8
+
+
+def test_what_does_not_need_the_deadly_node_is_done_under_collect():
+    sim = Simulator(1)
+    deadly, good = sim.task("deadly", 10.0), sim.task("good", 0.01, lambda *xs: len(xs))
+    bad = deadly()
+    job = sim.add(bad, good(bad), *[good(i) for i in range(50)], collect=True)
+    for i in range(3):
+        while not any(w.machine is not None and w.machine.node is bad for w in sim.workers.values()):
+            sim.run(until=sim.now + 0.01)
+        (name,) = sim.workers
+        sim.replace(name, f"another {i}", exitcode=-11, signal="SIGSEGV")
+    sim.run()
+    values = [job.values[n] for n in job.roots]
+    assert [type(v) for v in values[:2]] == [gr.Failure] * 2
+    assert isinstance(values[0].error, WorkerDied)
+    assert values[1].skipped_because is bad
+    assert values[2:] == [1] * 50
+    assert (job.missing, job.done) == (0, job.total)
+
+
+# ---- calls that are made again
+
+
+def failing(times, value="there"):
+    """A function that raises so many times, and then gives a value."""
+    left = [times]
+
+    def call(*args):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError("not yet")
+        return value
+
+    return call
+
+
+def test_a_failed_call_waits_longer_each_time_and_holds_no_worker_meanwhile():
+    sim = Simulator(1)
+    flaky = sim.task("flaky", 0.001, failing(3), retries=3, backoff=1.0)
+    other = sim.task("other", 0.1)
+    job = sim.add(flaky(), *[other() for _ in range(30)])
+    sim.run()
+    assert sim.finished[job][1] is None
+    starts = [c.start for c in sim.calls if c.name == "flaky"]
+    gaps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    for gap, least in zip(gaps, (0.75, 1.5, 3.0), strict=True):
+        assert least <= gap <= least / 0.75 * 1.25 + 0.3  # and what was running then
+    assert len([c for c in sim.calls if c.name == "other" and c.start < starts[1]]) >= 5
+    assert [r.again.failures for r in sim.retries] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("retries", "retry_on", "calls"), [(2, Exception, 3), (2, ValueError, 1), (0, OSError, 1)])
+def test_a_call_is_made_again_only_so_often_and_for_such_errors(retries, retry_on, calls):
+    sim = Simulator(1)
+    flaky = sim.task("flaky", 0.001, failing(10), retries=retries, retry_on=retry_on)
+    job = sim.add(flaky())
+    sim.run()
+    assert isinstance(sim.finished[job][1], OSError)
+    assert len(sim.calls) == calls
+
+
+def test_a_returned_node_is_called_again_as_well():
+    sim = Simulator(1)
+    flaky = sim.task("flaky", 0.001, failing(2, 5), retries=2)
+    plus = sim.task("plus", 0.001, lambda x: x + 1)
+    outer = sim.task("outer", 0.001, lambda: plus(flaky()))
+    (value,) = sim.compute(plus(outer()))
+    assert value == 7
+    assert sim.names() == ["outer", "flaky", "flaky", "flaky", "plus", "plus"]
+
+
+def test_a_late_call_counts_as_an_attempt():
+    sim = Simulator(1)
+    slow = sim.task("slow", 100.0, retries=1, timeout=1.0)
+    job = sim.add(slow())
+    for i in range(2):
+        sim.run(until=sim.now + 2.0)
+        (name,) = sim.workers
+        sim.replace(name, f"another {i}", exitcode=-9, signal="SIGKILL", late=True)
+    error = sim.finished[job][1]
+    assert isinstance(error, gr.TaskTimeout)
+    assert "1.0 s" in str(error)
+
+
+def test_a_call_with_a_timeout_is_a_unit_of_its_own():
+    sim = Simulator(2)
+    free, timed = sim.task("free", 0.001, lambda *xs: len(xs)), sim.task("timed", 0.001, lambda *xs: 1, timeout=5.0)
+    inner = sim.task("inner", 0.001, lambda: timed(free()))
+    outputs = [timed(free(i)) for i in range(20)] + [free(timed(i), free(i)) for i in range(20)] + [inner()]
+    assert sim.compute(*outputs) == [1] * 20 + [2] * 20 + [1]
+    for unit in sim.units:
+        assert len(unit.nodes) == 1 or not any(n.task.alone for n in unit.nodes)
 
 
 def test_an_idle_worker_that_goes_is_not_missed():

@@ -18,6 +18,7 @@ from graphray.executors.core import (
     Done,
     Event,
     Finished,
+    GivenUp,
     Instruction,
     Job,
     JobAdded,
@@ -25,6 +26,7 @@ from graphray.executors.core import (
     NodesAdded,
     Recall,
     Released,
+    Retry,
     Tick,
     UnitDone,
     WorkerJoined,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from graphray.executors.core import Unit
+    from graphray.executors.core import Again, Unit
     from graphray.executors.run import Subscriber
     from graphray.graph.dataflow import Graph
     from graphray.graph.node import Node
@@ -110,6 +112,13 @@ class Executor:
     def post(self, event: Event) -> None:
         """Tell the core something; from any thread."""
         self._news.put(event)
+
+    def load(self, value: Any) -> Any:
+        """A value in a job's books as the user gets it; an engine may keep it elsewhere."""
+        return value
+
+    def keep(self, value: Any) -> None:
+        """The user will get this value, perhaps when the engine is closed already."""
 
     def abandon(self, job: Job) -> None:
         """A run was interrupted: an engine that can, ends the tasks of it that are still running."""
@@ -226,13 +235,16 @@ class Executor:
         core = self._core
         clock = time.perf_counter
         while True:
-            for event in self.next_events(TICK if core.watchful else None) or [Tick()]:
+            wait = core.wait(clock())
+            if core.watchful:
+                wait = TICK if wait is None else min(wait, TICK)
+            for event in self.next_events(wait) or [Tick()]:
                 if event is None:
                     return
                 run = self._runs.get(event.unit.job) if type(event) is UnitDone else None
                 if run is not None:
                     self.report_failures(run.job, event.values)
-                    run.note_spent(event.worker, event.spent)
+                    run.note_spent(event.worker, event.spent, **event.report)
                 for instruction in core.handle(event, clock()):
                     self._do(instruction)
                 if run is not None and not run.done():
@@ -248,9 +260,14 @@ class Executor:
             self.start_unit(unit)
         elif kind is Recall:
             self.recall_unit(instruction.unit, instruction.cancelled)  # type: ignore[attr-defined]
+        elif kind is Retry:
+            self.retried(instruction.job, instruction.again, instruction.died)  # type: ignore[attr-defined]
+        elif kind is GivenUp:
+            self.failed(instruction.job, instruction.node, instruction.error)  # type: ignore[attr-defined]
         elif kind is Done:
             run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
             if isinstance(run, GrowingRun):
+                self.keep(instruction.job.held.get(instruction.node))  # type: ignore[attr-defined]
                 run.node_done(instruction.node)  # type: ignore[attr-defined]
         elif kind is Finished:
             run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
@@ -259,6 +276,9 @@ class Executor:
 
     def _end(self, run: BaseRun, error: BaseException | None) -> None:
         if self._runs.pop(run.job, None) is not None:
+            if error is None:
+                for value in run.job.values.values():
+                    self.keep(value)
             run.end(error)
 
     def emitted(self, job: Job, worker: str, node: str, data: dict[str, Any]) -> None:
@@ -266,6 +286,14 @@ class Executor:
         run = self._runs.get(job)
         if run is not None:
             run.publish(events.Emitted(time.time(), worker, node, data))
+
+    def retried(self, job: Job, again: Again, died: bool = False) -> None:
+        """A node is going to be run again."""
+        run = self._runs.get(job)
+        if run is not None and hasattr(events, "NodeRetried"):
+            run.publish(
+                events.NodeRetried(time.time(), again.node.label, repr(again.error), again.failures + 1, again.delay)
+            )
 
     def failed(self, job: Job, node: Node, error: BaseException, trail: Sequence[str] = ()) -> None:
         """A task raised: say where, in the exception's notes and in the events; once for each node.

@@ -12,21 +12,25 @@ a time budget; what it has not begun when that is spent comes back, so a wrong g
 
 from __future__ import annotations
 
+import heapq
 import weakref
 from itertools import count
 
-from graphray.errors import Cancelled, Failure, WorkerDied
+from graphray.errors import Cancelled, Failure, TaskTimeout, WorkerDied
 from graphray.executors.job import Job, Unit
 from graphray.executors.protocol import (
+    Again,
     Done,
     Event,
     Finished,
+    GivenUp,
     Instruction,
     JobAdded,
     JobClosed,
     NodesAdded,
     Recall,
     Released,
+    Retry,
     Run,
     Tick,
     UnitDelayed,
@@ -35,6 +39,7 @@ from graphray.executors.protocol import (
     WorkerJoined,
     WorkerLost,
 )
+from graphray.executors.retry import backoff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,10 +50,12 @@ if TYPE_CHECKING:
     from graphray.graph.task import Task
 
 __all__ = [
+    "Again",
     "Core",
     "Done",
     "Event",
     "Finished",
+    "GivenUp",
     "Instruction",
     "Job",
     "JobAdded",
@@ -56,6 +63,7 @@ __all__ = [
     "NodesAdded",
     "Recall",
     "Released",
+    "Retry",
     "Run",
     "Tick",
     "Unit",
@@ -74,6 +82,7 @@ PROBE_BUDGET = 5e-3  # seconds
 OVERDUE = 0.02  # seconds over its budget after which what a unit has not begun is recalled, if somebody is idle
 LARGEST = 20_000  # nodes in a unit
 HOMES = 10_000  # `near` keys remembered
+DEATHS = 3  # workers that a node may take with it before it fails; it is run alone after the first
 AHEAD = 4  # units' worth of ready work per worker, above which units are given out ahead
 
 
@@ -101,6 +110,7 @@ class Core:
         self.costs: weakref.WeakKeyDictionary[Task, list[float]] = (
             weakref.WeakKeyDictionary()
         )  # calls and seconds so far
+        self.delayed: list[tuple[float, int, Job, Node]] = []  # a heap: nodes to be called again, and when
         self._ids = count(1)
         self._out: list[Instruction] = []
         self._now = 0.0
@@ -114,6 +124,7 @@ class Core:
         kind = type(event)
         if kind is UnitDone:
             self._unit_done(event)  # type: ignore[arg-type]
+            event.unit.inputs = {}  # type: ignore[attr-defined]  # let go of, before what comes next is begun
         elif kind is JobAdded:
             self._job_added(event.job)  # type: ignore[attr-defined]
         elif kind is NodesAdded:
@@ -131,6 +142,8 @@ class Core:
             self.idle.append(event.worker)  # type: ignore[attr-defined]
         elif kind is WorkerLost:
             self._worker_lost(event)  # type: ignore[arg-type]
+        if self.delayed and self.delayed[0][0] <= now:
+            self._call_again()
         self._assign()
         if self.idle and self.units:
             self._recall()
@@ -142,6 +155,10 @@ class Core:
     def watchful(self) -> bool:
         """Whether time alone may call for something: somebody is idle while units may hide work."""
         return bool(self.idle) and any(u.shared and u.recalled is None for u in self.units.values())
+
+    def wait(self, now: float) -> float | None:
+        """In how many seconds, without other news, time alone calls for something; None: never."""
+        return max(0.0, self.delayed[0][0] - now) if self.delayed else None
 
     # ---- jobs
 
@@ -230,8 +247,9 @@ class Core:
         """The next unit for a worker: ready nodes and what only they feed, up to a share of the work at hand."""
         ready, waiting, consumers, costs = job.ready, job.waiting, job.consumers, self.costs
         first = self._next(job, worker)
-        if job.alone:
-            job.alone.discard(first)
+        alone = job.alone
+        if first._task.alone or (alone and first in alone):
+            alone.discard(first)
             return self._unit(job, worker, [first], BUDGET, False, False)
         hungry = len(ready) < len(self.idle)  # others will find nothing
         workers = max(len(self.workers), self.expected)
@@ -240,7 +258,7 @@ class Core:
         mean = tally[1] / tally[0] if tally is not None else None
         at_hand = (mean or BUDGET / PROBE) * (len(ready) + 1)
         limit = min(max(at_hand / (2 * workers), LEAST), BUDGET)
-        if mean is not None and not consumers and first._task._options["near"] is None:
+        if mean is not None and not consumers and first._task._options["near"] is None and not alone:
             alike = self._take_alike(ready, first, min(round(limit / max(mean, 1e-9)), LARGEST))
             return self._unit(job, worker, alike, BUDGET, hungry, len(alike) > 1)
         nodes: list[Node] = []
@@ -254,16 +272,20 @@ class Core:
         mean = 0.0
         while True:
             node = local.pop()
-            waiting.pop(node, None)
-            nodes.append(node)
             task = node._task
             if task is not last_task:
+                if task.alone:  # it waits until this unit is done, to be one of its own
+                    if not local:
+                        break
+                    continue
                 last_task = task
                 known = means.get(task)
                 if known is None:
                     tally = costs.get(task)
                     known = means[task] = tally[1] / tally[0] if tally is not None else -1.0
                 mean = known
+            waiting.pop(node, None)
+            nodes.append(node)
             if mean >= 0:
                 cost += mean
             elif task.kind == "call":
@@ -290,7 +312,7 @@ class Core:
                 if hungry and len(local) > 1 and self._worth(local) >= LEAST:
                     break
                 shared = shared or len(local) > 1
-            elif cost >= limit or not ready:
+            elif cost >= limit or not ready or ready[-1]._task.alone or (alone and ready[-1] in alone):
                 break
             else:
                 local.append(ready.pop())
@@ -373,6 +395,8 @@ class Core:
         job.done += event.grown
         if event.apart:
             job.alone.update(event.left)
+        if event.again is not None:
+            self._delay(job, event.again)
         if self.sequential:
             job.finish_sequence(unit, event.values)
         elif event.left or event.awaiting or unit.recalled:
@@ -440,19 +464,71 @@ class Core:
                 innocent.job.wait_again(innocent.nodes)
         if unit is None or unit is not event.unit or unit.job.over:
             return
-        node = event.running
-        if node is None and len(unit.nodes) == 1:
-            node = unit.nodes[0]
-        how = f"by {event.signal}" if event.signal else f"with exit code {event.exitcode}"
-        what = node.label if node is not None else f"one of {len(unit.nodes)} nodes"
-        if event.inner:
-            what = f"{event.inner}, which {what} returned"
-        self._end(
-            unit.job,
-            WorkerDied(
-                f"the worker {event.worker} ended {how} while it ran {what}", node, event.signal, event.exitcode
-            ),
-        )
+        job, recalled = unit.job, unit.recalled or ()
+        lost = [n for n in unit.nodes if n not in recalled]
+        node = event.running if event.running is not None or len(lost) > 1 else lost[0]
+        if node is None:  # any of them may be the one
+            job.alone.update(lost)
+            job.wait_again(lost)
+            return
+        failures, deaths = job.attempts.get(node, (0, 0))
+        options = node._task._options
+        error: Exception
+        if event.late:
+            failures += 1
+            error = _too_late(event, node)
+            over = failures > options["retries"] or not isinstance(error, options["retry_on"])
+        else:
+            deaths += 1
+            error = _died(event, node, deaths)
+            over = deaths >= max(DEATHS, options["retries"] + 1)
+        job.attempts[node] = failures, deaths
+        if over:
+            self._out.append(GivenUp(job, node, error))
+            if not job.collect:
+                self._end(job, error)
+                return
+            job.give_up(unit, node, Failure(error, node))
+            self._check_finished(job)
+            return
+        if event.late:
+            self._delay(job, Again(node, failures, backoff(node, failures), error))
+        else:
+            job.alone.add(node)
+            self._out.append(Retry(job, Again(node, deaths, 0.0, error), died=True))
+        job.wait_again(lost)
+
+    # ---- calls that are made again
+
+    def _delay(self, job: Job, again: Again) -> None:
+        """A node is not ready before its time."""
+        node = again.node
+        job.attempts[node] = again.failures, job.attempts.get(node, (0, 0))[1]
+        job.delayed.add(node)
+        heapq.heappush(self.delayed, (self._now + again.delay, next(self._ids), job, node))
+        self._out.append(Retry(job, again))
+
+    def _call_again(self) -> None:
+        """The time has come for some that failed."""
+        while self.delayed and self.delayed[0][0] <= self._now:
+            _, _, job, node = heapq.heappop(self.delayed)
+            job.delayed.discard(node)
+            if not job.over:
+                job.push([node])
+
+
+def _died(event: WorkerLost, node: Node, deaths: int) -> WorkerDied:
+    how = f"by {event.signal}" if event.signal else f"with exit code {event.exitcode}"
+    what = f"{event.inner}, which {node.label} returned" if event.inner else node.label
+    memory = f"; it had used up to {event.memory / 2**20:,.0f} MiB of memory" if event.memory else ""
+    times = f"; so did {deaths - 1} before it" if deaths > 1 else ""
+    text = f"the worker {event.worker} ended {how} while it ran {what}{memory}{times}"
+    return WorkerDied(text, node, event.signal, event.exitcode, event.memory)
+
+
+def _too_late(event: WorkerLost, node: Node) -> TaskTimeout:
+    what = f"{event.inner}, which {node.label} returned," if event.inner else node.label
+    return TaskTimeout(f"{what} took longer than its timeout of {node._task._options['timeout']} s; it was ended")
 
 
 def _near(node: Node) -> Any:

@@ -116,6 +116,8 @@ class InProcess(Executor):
         job = run.job
         machine = Machine("inprocess", job.seed, job.collect)
         machine.emit = lambda node, data: self.emitted(job, "inprocess", node.label, data)
+        machine.attempts = job.attempts
+        machine.tell = lambda again: self.retried(job, again)
         machine.load(unit.nodes, unit.exports, unit.inputs)
         return machine
 
@@ -275,6 +277,8 @@ class _Threads(InProcess):
         machine = self._busy[unit.worker] = Machine(unit.worker, job.seed, job.collect)
         machine.emit = lambda node, data: self.emitted(job, unit.worker, node.label, data)
         machine.hungry = unit.hungry
+        machine.delegates = True
+        machine.attempts = {n: job.attempts[n] for n in unit.nodes if n in job.attempts} if job.attempts else {}
         machine.load(unit.nodes, unit.exports, unit.inputs)
         if not job.over:
             try:
@@ -288,4 +292,6 @@ class _Threads(InProcess):
         left = machine.left()
         values = machine.exported(unit.exports, left)
         grown = machine.grown_and_done(unit.nodes, left)
-        return UnitDone(unit.worker, unit, values, left, machine.awaiting(), failed, machine.spent, grown)
+        return UnitDone(
+            unit.worker, unit, values, left, machine.awaiting(), failed, machine.spent, grown, again=machine.again
+        )

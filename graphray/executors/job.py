@@ -102,7 +102,9 @@ class Job:
         self.awaiting: dict[Node, list[Node]] = {}  # by node: who has its value, too
         self.completed: list[Node] = []  # wanted nodes of a growing job that are done, and not yet reported
         self.ran: set[Node] = set()  # nodes that ran, and wait for the value of one they returned
-        self.alone: set[Node] = set()  # nodes to be run in units of their own: one of them does harm
+        self.alone: set[Node] = set()  # nodes to be run in units of their own: one of them may do harm
+        self.delayed: set[Node] = set()  # nodes that are to be called again, and not yet
+        self.attempts: dict[Node, tuple[int, int]] = {}  # how often a node's call has failed, and its worker died
         self.total = 0
         self.done = 0
         self.failures = 0
@@ -173,6 +175,8 @@ class Job:
 
     def push(self, fresh: list[Node]) -> None:
         """Nodes became ready: they go first, in their order, those with the longest way to go ahead of others."""
+        if self.delayed:
+            fresh = [n for n in fresh if n not in self.delayed]
         fresh.reverse()
         if len(fresh) > 1 and self.heights:
             get = self.heights.get
@@ -375,6 +379,12 @@ class Job:
                 for target in self.awaiting.pop(inner):
                     self._finish([target], {target: _of_target(values[inner], target)}, {})
         self._release(at_hand, at_hand)
+
+    def give_up(self, unit: Unit, node: Node, failure: Failure) -> None:
+        """A node's worker has gone with it once too often: it fails, and the others of its unit are run again."""
+        recalled = unit.recalled or ()
+        self._finish([node], {node: failure}, unit.inputs)
+        self.wait_again([n for n in unit.nodes if n is not node and n not in recalled])
 
     def wait_again(self, nodes: Iterable[Node]) -> None:
         """Nodes that were handed out were not begun: they wait for what is missing, or are ready."""

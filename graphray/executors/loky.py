@@ -6,13 +6,16 @@
 
 The processes are loky's, which start without `fork` and without running the main module again. Each has pipes of its
 own, so that one can be addressed, recalled, killed and replaced without the others noticing. A worker ends when its
-pipes do: also when the driver was killed.
+pipes do: also when the driver was killed. Large values do not go through the pipes, but through the store.
+
+A worker that dies is replaced, and from the first time on a spare is kept ready, so that nobody waits for its start.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import queue
 import selectors
@@ -28,6 +31,7 @@ from graphray.errors import Failure, WorkerDied
 from graphray.executors import marker
 from graphray.executors.base import Executor
 from graphray.executors.core import (
+    Again,
     Core,
     Event,
     Job,
@@ -39,9 +43,12 @@ from graphray.executors.core import (
     WorkerJoined,
     WorkerLost,
 )
+from graphray.executors.letters import Settings, UnitAnswer, UnitLetter
+from graphray.executors.store.registry import Registry, Stored, find_stored, loaded
+from graphray.executors.store.segments import Written
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH, main
-from graphray.graph.containers import ATOMS, freeze
+from graphray.graph.containers import ATOMS, freeze, rewrite
 from graphray.graph.flat import number_tasks, pack, unpack
 from graphray.graph.node import CONSTANT, Node
 from graphray.graph.sources import VALUE
@@ -52,11 +59,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from graphray.executors.core import Unit
+    from graphray.executors.run import BaseRun
     from graphray.graph.task import Task
 
 AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fits into a pipe whose reader is busy
 PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
 STARTS = 3  # times in a row that a worker may die before it says hello
+GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -82,7 +91,11 @@ class _Process:
         self.marker = page
         self.posted = 0  # messages sent on the data pipe
         self.killed_for: Job | None = None  # whose tasks we ended together with the process
+        self.pid: int = process.pid
         self.ready = False
+        self.joined = False  # the core knows it; else it is starting, or a spare
+        self.deadline: _Deadline | None = None
+        self.drops: list[str] = []  # segments that are gone
         self.path: list[str] | None = None
         self.known: set[int] = set()  # numbers of tasks it has
         self.tasks: dict[int, Task] = {}  # tasks it made itself, by its numbers
@@ -91,13 +104,6 @@ class _Process:
         self.sent: collections.deque[_Letter] = collections.deque()  # units not answered
         self.outbox: _Letter | None = None  # the next unit, not sent yet
 
-    def drop_outbox(self) -> None:
-        """The unit in the outbox is not to be sent: the tasks that were to come with it are not there."""
-        if self.outbox is not None:
-            self.known.difference_update(self.outbox.tasks)
-            self.forget += self.outbox.forget
-            self.outbox = None
-
     def close(self) -> None:
         self.data.close()
         self.control.close()
@@ -105,14 +111,25 @@ class _Process:
         self.marker.release()
 
 
+class _Deadline:
+    """When a process is to be killed for what it is running: a call is late, or its run was cancelled."""
+
+    def __init__(self, unit: Unit, at: float, late: bool) -> None:
+        self.unit = unit
+        self.at = at
+        self.late = late
+        self.passed = False
+
+
 class _Letter:
     """An encoded unit."""
 
-    def __init__(self, unit: int, frames: list[Any], tasks: list[int], forget: list[int]) -> None:
+    def __init__(self, unit: int, frames: list[Any], tasks: list[int], forget: list[int], free: list[str]) -> None:
         self.unit = unit
         self.frames = frames
         self.tasks = tasks  # numbers of those whose bodies travel with it
         self.forget = forget  # numbers of those that the worker need not keep
+        self.free = free  # segments that go back to the worker with it
         self.number = 0  # its place among all that was sent to the worker
 
 
@@ -151,6 +168,8 @@ class Loky(Executor):
         self._looked_at: weakref.WeakKeyDictionary[Task, weakref.ref[Job]] = weakref.WeakKeyDictionary()
         self._known: weakref.WeakValueDictionary[int, Task] = weakref.WeakValueDictionary()
         self._units: dict[int, Unit] = {}
+        self._store: Registry | None = None
+        self._spares_wanted = 0
         self._events: collections.deque[Event] = collections.deque()
 
     # ---- processes
@@ -161,6 +180,7 @@ class Loky(Executor):
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
+        self._store = Registry()
         for _ in range(self.workers):
             self._spawn()
         return []
@@ -175,7 +195,9 @@ class Loky(Executor):
             file.truncate(marker.SIZE)
             page = marker.map_page(file.fileno())
             descriptors = _Descriptor(lifeline_there), _Descriptor(file.fileno())
-            arguments = (name, data_there, control_there, *descriptors, SAFE_PATH in os.environ)
+            assert self._store is not None
+            paths = self._store.paths
+            arguments = (name, data_there, control_there, *descriptors, paths, SAFE_PATH in os.environ)
             process = self._context.Process(target=_enter, args=arguments, name=name, env=self._environment())
             process.daemon = True
             with _interrupts_held():
@@ -211,6 +233,9 @@ class Loky(Executor):
                 p.process.join()
             p.close()
         self._processes.clear()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
         self._selector.close()
         wake_in, wake_out = self._wake_in, self._wake_out
         self._wake_in = self._wake_out = -1  # a late call must not write into what gets these numbers next
@@ -234,12 +259,15 @@ class Loky(Executor):
         if p is None:  # it has ended meanwhile, which the core is about to be told
             return
         self._units[unit.id] = unit
+        if unit.nodes[0]._task.alone:  # it has a timeout; it was idle, so it begins at once
+            timeout = unit.nodes[0]._task._options["timeout"]
+            p.deadline = _Deadline(unit, time.monotonic() + timeout, late=True)
         if p.path != sys.path:  # before the unit: what is in it may be found there only
             p.path = list(sys.path)
             p.posted += 1
             with contextlib.suppress(OSError):
                 p.data.send(("path", p.path))
-        p.drop_outbox()  # what was in it has been recalled
+        self._drop_outbox(p)  # what was in it has been recalled
         try:
             letter = self._encode(p, unit)
         except Exception as error:
@@ -253,6 +281,7 @@ class Loky(Executor):
             self._send(p, letter)
 
     def _send(self, p: _Process, letter: _Letter) -> None:
+        self._tell_of_segments(p)
         p.sent.append(letter)
         p.posted += 1
         letter.number = p.posted
@@ -260,13 +289,62 @@ class Loky(Executor):
         with contextlib.suppress(OSError):  # it is gone: the selector will say so
             p.data.send_frames(frames)
 
+    def load(self, value: Any) -> Any:
+        """A value, out of the store if it is in there."""
+        return loaded(value) if type(value) not in ATOMS else value
+
+    def keep(self, value: Any) -> None:
+        """Hold on to a value's bytes beyond the end of the store."""
+        if type(value) not in ATOMS:
+            for stored in find_stored(value):
+                stored.secure()
+
+    def _tell_of_segments(self, p: _Process) -> None:
+        """Which segments are gone.
+
+        Only around a unit: a busy worker may not come to read its pipe for long.
+        """
+        assert self._store is not None
+        if p.drops:
+            drops, p.drops = p.drops, []
+            with contextlib.suppress(OSError):
+                p.control.send(("drop", drops))
+
+    def _collect(self) -> None:
+        """Deal with what nobody refers to any more."""
+        assert self._store is not None
+        self._drop(self._store.collect())
+
+    def _drop(self, drops: dict[str, list[str]]) -> None:
+        for name, segments in drops.items():
+            p = self._processes.get(name)
+            if p is not None:
+                p.drops += segments
+                if not p.sent:
+                    self._tell_of_segments(p)
+
+    def _end(self, run: BaseRun, error: BaseException | None) -> None:
+        super()._end(run, error)
+        if self._store is not None:
+            self._store.end_job(run.job)
+
+    def _drop_outbox(self, p: _Process) -> None:
+        """The unit in the outbox is not to be sent: what was to come with it is not there."""
+        letter, p.outbox = p.outbox, None
+        if letter is not None:
+            assert self._store is not None
+            p.known.difference_update(letter.tasks)
+            p.forget += letter.forget
+            self._store.give_back(p.name, letter.free)
+
     def _encode(self, p: _Process, unit: Unit) -> _Letter:
-        nodes = unit.nodes
+        nodes, job, store = unit.nodes, unit.job, self._store
+        assert store is not None
         outside = list(unit.inputs)
         table = outside + nodes
         tasks, numbers = number_tasks(nodes)
-        columns, index = pack(nodes, outside)
-        used = [self._number(t, unit.job) for t in tasks]
+        columns, index = pack(nodes, outside, functools.partial(store.hold, job))
+        used = [self._number(t, job) for t in tasks]
         new = []
         for i, task in zip(used, tasks, strict=True):
             if i not in p.known:
@@ -274,30 +352,48 @@ class Loky(Executor):
                 if i not in self._known:
                     self._known[i] = task
                     weakref.finalize(task, _forget, weakref.ref(self), i).atexit = False
-        digests = self._digests(unit, outside)
-        exports = None if unit.exports is nodes else [index[n] for n in unit.exports]
         forget, p.forget = p.forget, []
-        frames = dumps(
-            (
-                unit.id,
-                unit.job.seed,
-                unit.job.collect,
-                unit.hungry,
-                unit.budget,
-                new,
-                forget,
-                used,
-                numbers if len(used) > 1 else None,
-                columns,
-                [Failed() if type(v) is Failure else v for v in unit.inputs.values()],
-                digests,
-                exports,
-            )
+        attempts = {index[n]: job.attempts[n] for n in nodes if n in job.attempts} if job.attempts else {}
+        self._collect()
+        store.begin_letter()
+        free = store.free_for(p.name)
+        letter = UnitLetter(
+            unit=unit.id,
+            settings=Settings(job.seed, job.collect),
+            hungry=unit.hungry,
+            budget=unit.budget,
+            new_tasks=new,
+            forget=forget,
+            tasks=used,
+            numbers=numbers if len(used) > 1 else None,
+            columns=columns,
+            inputs=[self._travelling(job, n, v) for n, v in unit.inputs.items()],
+            digests=self._digests(unit, outside),
+            exports=None if unit.exports is nodes else [index[n] for n in unit.exports],
+            attempts=attempts,
+            free=free,
         )
+        try:
+            frames = dumps(letter)
+        except BaseException:
+            store.give_back(p.name, free)
+            raise
+        store.end_letter(p.name)
         with_it = [i for i, _ in new]
         p.known.update(with_it)
         p.tables[unit.id] = table
-        return _Letter(unit.id, frames, with_it, forget)
+        return _Letter(unit.id, frames, with_it, forget, free)
+
+    def _travelling(self, job: Job, node: Node, value: Any) -> Any:
+        """What is sent in place of a value from outside."""
+        kind = type(value)
+        if kind in ATOMS or kind is Stored:
+            return value
+        if kind is Failure:
+            return Failed()
+        assert self._store is not None
+        store = self._store
+        return rewrite(value, lambda x: x if type(x) is Stored else store.hold(job, node, x))
 
     def _number(self, task: Task, job: Job) -> int:
         """The number of a task; another one where what travels by value is not what it was at the last run."""
@@ -348,11 +444,13 @@ class Loky(Executor):
         p = self._processes.get(unit.worker)
         if p is None:
             return
+        if cancelled:  # a task may see that it is, and end
+            p.deadline = _Deadline(unit, time.monotonic() + GRACE, late=False)
         if not cancelled and p.sent and p.sent[0].unit == unit.id and not marker.begun(p.marker, unit.id):
             self.post(UnitDelayed(unit))
             return
         with contextlib.suppress(OSError):
-            p.control.send((unit.id, cancelled))
+            p.control.send(("recall", unit.id, cancelled))
 
     # ---- news in
 
@@ -363,6 +461,10 @@ class Loky(Executor):
     def next_events(self, timeout: float | None) -> list[Any]:
         """What the workers say, and what other threads post."""
         events: list[Any] = self._drain()
+        self._collect()
+        soon = self._kill_late()
+        if soon is not None:
+            timeout = soon if timeout is None else min(soon, timeout)
         if events:
             timeout = 0
         for key, _ in self._selector.select(timeout):
@@ -382,6 +484,29 @@ class Loky(Executor):
             for _ in range(self.workers):
                 self._spawn()
         return events
+
+    def _kill_late(self) -> float | None:
+        """End the workers whose time is up; in how many seconds the next one's is."""
+        soon: float | None = None
+        now = time.monotonic()
+        for p in self._processes.values():
+            deadline = p.deadline
+            if deadline is None or deadline.passed:
+                continue
+            if self._core.units.get(p.name) is not deadline.unit:  # it has ended, or waits for another to end
+                if self._core.queued.get(p.name) is not deadline.unit:
+                    p.deadline = None
+                continue
+            if deadline.late:
+                began = marker.began(p.marker, deadline.unit.id)
+                timeout = deadline.unit.nodes[0]._task._options["timeout"]
+                deadline.at = (began if began is not None else now) + timeout
+            if deadline.at <= now:
+                deadline.passed = True
+                _kill(p)
+            else:
+                soon = min(deadline.at - now, soon if soon is not None else deadline.at - now)
+        return soon
 
     def _drain(self) -> list[Any]:
         events = []
@@ -404,7 +529,11 @@ class Loky(Executor):
         if kind == "hello":
             p.ready = True
             self._false_starts = 0
-            return WorkerJoined(p.name)
+            return self._join(p)
+        if kind == "kept":
+            assert self._store is not None
+            self._store.looked_at(message[1])
+            return None
         if kind in ("done", "broken", "void"):
             letter = p.sent.popleft()  # answers come in the order of the units
             unit = self._units.get(letter.unit)
@@ -414,6 +543,8 @@ class Loky(Executor):
             if p.outbox is not None:
                 following, p.outbox = p.outbox, None
                 self._send(p, following)
+            elif not p.sent:
+                self._tell_of_segments(p)
         else:
             unit = self._units.get(message[1])
         if unit is None or kind == "void":
@@ -428,7 +559,7 @@ class Loky(Executor):
         if kind == "recalled":
             if message[2] is None:
                 if p.outbox is not None and p.outbox.unit == unit.id:
-                    p.drop_outbox()
+                    self._drop_outbox(p)
                 del self._units[unit.id], p.tables[unit.id]
                 return UnitRecalled(unit, unit.nodes)
             return UnitRecalled(unit, [p.tables[unit.id][i] for i in message[2]])
@@ -436,59 +567,82 @@ class Loky(Executor):
         table = p.tables.pop(unit.id)
         if kind == "broken":
             return self._broken(p, unit, unpack_error(message[2]))
-        return self._done(p, unit, table, *message[2:])
+        return self._done(p, unit, table, message[2])
 
-    def _done(
-        self,
-        p: _Process,
-        unit: Unit,
-        table: list[Node],
-        body: Any,
-        rest: Any,
-        failed: Any,
-        spent: Any,
-        failures: Any,
-        grown: int,
-    ) -> UnitDone:
+    def _join(self, p: _Process) -> WorkerJoined | None:
+        """A process is ready: for the core, or as a spare."""
+        if sum([other.joined for other in self._processes.values()]) >= self.workers:
+            return None
+        p.joined = True
+        assert self._store is not None
+        self._store.worker_joined(p.name)
+        return WorkerJoined(p.name)
+
+    def _value(self, p: _Process, value: Any) -> Any:
+        """A value as it came, or its handle if it is in the store."""
+        kind = type(value)
+        if kind in ATOMS:
+            return value
+        if kind is Written:
+            assert self._store is not None
+            return self._store.adopt(p.name, value)
+        return freeze(value)
+
+    def _done(self, p: _Process, unit: Unit, table: list[Node], answer: UnitAnswer) -> UnitDone:
         tallies = {}
-        for number, calls, seconds in spent:
+        for number, calls, seconds in answer.spent:
             task = self._known.get(number) if number > 0 else p.tasks.get(number)
             if task is not None:
                 tallies[task] = (calls, seconds)
-        if failed is not None:
-            position, packed, trail = failed
+        report = {
+            "began": answer.began,
+            "ended": answer.ended,
+            "received": answer.read,
+            "sent": answer.written,
+            "spans": answer.spans,
+        }
+        done = UnitDone(p.name, unit, {}, spent=tallies, report=report, grown=answer.grown)
+        if answer.failed is not None:
+            position, packed, trail = answer.failed
             error = unpack_error(packed)
             node = unit.nodes[position]
             self.failed(unit.job, node, error, trail)
-            return UnitDone(p.name, unit, {}, failed=(node, error), spent=tallies)
-        if rest is None:
-            values = dict(zip(unit.exports, [v if type(v) in ATOMS else freeze(v) for v in body], strict=True))
-            return UnitDone(p.name, unit, values, spent=tallies, grown=grown)
-        count, digests, bodies, numbers, columns, left, awaiting = rest
-        stand_ins = [Node(VALUE, (), None, (), CONSTANT) for _ in range(count)]
+            done.failed = (node, error)
+            return done
+        if answer.rest is None:
+            values = [v if type(v) in ATOMS else self._value(p, v) for v in answer.values]
+            done.values = dict(zip(unit.exports, values, strict=True))
+            return done
+        rest = answer.rest
+        stand_ins = [Node(VALUE, (), None, (), CONSTANT) for _ in range(rest.stand_ins)]
         table += stand_ins
-        if digests:
+        if rest.digests:
             from graphray.graph.digest import pin
 
-            for node, digest in zip(stand_ins, digests, strict=True):
+            for node, digest in zip(stand_ins, rest.digests, strict=True):
                 pin(node, digest)
         import pickle
 
-        for number, task_body in bodies:
+        for number, task_body in rest.new_tasks:
             task = p.tasks[number] = pickle.loads(task_body)
-        if numbers:
-            unpack([self._known[i] if i > 0 else p.tasks[i] for i in numbers], columns, table)
-        values = {table[i]: v if type(v) in ATOMS else freeze(v) for i, v in body.items()}
-        for i, packed, cause in failures:
+        if rest.tasks:
+            unpack([self._known[i] if i > 0 else p.tasks[i] for i in rest.tasks], rest.columns, table)
+        known = {table[i]: self._value(p, v) for i, v in answer.values.items()}
+        for i, packed, cause in answer.failures:
             node = table[i]
             origin = table[cause] if cause is not None else None
             elsewhere = unit.inputs.get(origin) if origin is not None else None
             if type(elsewhere) is Failure:
-                values[node] = elsewhere.skipping(node)
+                known[node] = elsewhere.skipping(node)
             else:
-                values[node] = Failure(unpack_error(packed), node, origin)
-        waits = [(table[t], table[r]) for t, r in awaiting]
-        return UnitDone(p.name, unit, values, [table[i] for i in left], waits, None, tallies, grown)
+                known[node] = Failure(unpack_error(packed), node, origin)
+        done.values = known
+        done.left = [table[i] for i in rest.left]
+        done.awaiting = [(table[t], table[r]) for t, r in rest.awaiting]
+        if answer.again is not None:
+            place, times, delay, packed = answer.again
+            done.again = Again(table[place], times, delay, unpack_error(packed))
+        return done
 
     def _broken(self, p: _Process, unit: Unit, error: BaseException) -> UnitDone:
         """A unit could not be read there, or its answer here: by whose fault shows when each node is alone."""
@@ -503,11 +657,7 @@ class Loky(Executor):
         """A worker's pipe has ended: it is dead, or as good as that. Another takes its place."""
         self._selector.unregister(p.data.fileno())
         del self._processes[p.name]
-        p.process.join(PATIENCE)
-        if p.process.exitcode is None:
-            _kill(p)
-            p.process.join()
-        code = p.process.exitcode
+        code, memory = _wait_for_end(p)
         unit = self._core.units.get(p.name)
         for held in (unit, self._core.queued.get(p.name)):
             if held is not None:
@@ -515,14 +665,27 @@ class Loky(Executor):
         if unit is not None and (p.killed_for not in (None, unit.job) or not _received(p, unit)):
             unit = None  # it was killed for another run's sake, or had died before
         running, inner = _position(p, unit) if unit is not None else (None, "")
+        late = p.deadline is not None and p.deadline.passed and p.deadline.late and p.deadline.unit is unit
+        assert self._store is not None
+        self._store.worker_lost(p.name)
         p.close()
         if not p.ready:
             self._false_starts += 1
             if self._false_starts >= STARTS:
                 self._give_up(code)
                 return None
-        self._spawn()
-        return WorkerLost(p.name, code, _signal_name(code), unit, running, inner)
+        else:
+            self._spares_wanted = 1
+        while len(self._processes) < self.workers + self._spares_wanted:
+            self._spawn()
+        if not p.joined:
+            return None
+        spare = next((other for other in self._processes.values() if other.ready and not other.joined), None)
+        if spare is not None:
+            joined = self._join(spare)
+            if joined is not None:
+                self.post(joined)
+        return WorkerLost(p.name, code, _signal_name(code), unit, running, inner, memory, late)
 
     def _give_up(self, code: int | None) -> None:
         error = WorkerDied(
@@ -569,6 +732,27 @@ def _forget(executor: weakref.ref[Loky], number: int) -> None:
             p.forget.append(number)
 
 
+def _wait_for_end(p: _Process) -> tuple[int | None, int | None]:
+    """A dying process's exit code, and the most memory that it has had, in bytes."""
+    popen = p.process._popen
+    deadline = time.monotonic() + PATIENCE
+    memory: int | None = None
+    while popen.returncode is None:
+        try:
+            pid, status, usage = os.wait4(p.pid, os.WNOHANG)
+        except (AttributeError, ChildProcessError):  # Windows; or somebody else has waited for it
+            p.process.join(PATIENCE)
+            break
+        if pid:
+            memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            popen.returncode = os.waitstatus_to_exitcode(status)
+        elif time.monotonic() > deadline:
+            _kill(p)
+        else:
+            time.sleep(0.001)
+    return p.process.exitcode, memory
+
+
 class _Descriptor:
     """A file descriptor that travels to the process being started."""
 
@@ -589,8 +773,10 @@ def _identity(x: Any) -> Any:
     return x
 
 
-def _enter(name: str, data: Any, control: Any, lifeline: Any, page: Any, safe_path: bool) -> None:
-    main(name, data, control, lifeline, page, safe_path)
+def _enter(
+    name: str, data: Any, control: Any, lifeline: Any, page: Any, paths: tuple[str, str], safe_path: bool
+) -> None:
+    main(name, data, control, lifeline, page, paths, safe_path)
 
 
 def _kill(p: _Process) -> None:

@@ -11,15 +11,18 @@ replaced by the next one, so that a loop written this way runs in constant memor
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from operator import length_hint
 
-from graphray.errors import Failure
+from graphray.errors import Failure, TaskTimeout
 from graphray.executors import context
 from graphray.executors.context import enter, leave
 from graphray.executors.failures import describe_call
 from graphray.executors.marker import APART, DONE, OUTER, write_name
+from graphray.executors.protocol import Again
+from graphray.executors.retry import backoff
 from graphray.graph.containers import ATOMS, read_only, rewrite
 from graphray.graph.dataflow import Graph
 from graphray.graph.fan import as_node
@@ -28,14 +31,18 @@ from graphray.graph.sources import QUOTE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, MutableMapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+    from typing import Any, NoReturn
 
     from graphray.graph.task import Task
 
 FOREVER = float("inf")
 _LATER = object()  # in place of a value: it will be that of a node that the task returned
 WORTH_SHARING = 2e-3  # seconds of work for which a trip to another worker pays
+
+
+class _Apart(Exception):
+    """A node is to be a unit of its own, and is in one with others."""
 
 
 class Machine:
@@ -79,6 +86,12 @@ class Machine:
         self.node: Node | None = None
         self.table: list[Node] = []  # what numbers in messages about these nodes mean
         self.attempt = 1
+        self.attempts: Mapping[Node, tuple[int, int]] = {}  # how often a node's call has failed, and its worker died
+        self.delegates = False  # somebody else sees to what is to be called again, or alone
+        self.again: Again | None = None  # what ended the last `run`: a node that is left and was called in vain
+        self.apart = False  # the next node is to be a unit of its own
+        self.tell: Callable[[Again], None] | None = None  # where this machine waits itself
+        self.late: set[Task] = set()  # tasks that were warned of
         # Frames from the outermost: what is still to run, who waits for the result, which node gives it,
         # and all the nodes it began with.
         self._frames: list[tuple[Iterator[Node], Node | None, Node | None, list[Node]]] = []
@@ -202,6 +215,12 @@ class Machine:
                                     last_task = None
                                     break
                     except BaseException as error:
+                        if self._call_again(node, error):
+                            _step_back(todo)
+                            if self.apart or self.again is not None:
+                                return False
+                            now = clock()
+                            continue
                         if not self._fail(node, error):
                             return False
                         value = get(node)
@@ -257,27 +276,44 @@ class Machine:
         return read_only(x)
 
     def _call(self, node: Node) -> Any:
-        """A call that needs looking after: a seed, several outputs, jit, retries."""
+        """A call that needs looking after: a seed, several outputs, jit, retries, a timeout."""
         task = node._task
+        if task.alone and self.delegates and self._length > 1:
+            raise _Apart
         seed = {"seed": self._seed_of(node)} if task.seed else {}
-        retries = task.options["retries"]
-        self.attempt = 1
-        while True:
-            args = rewrite(node._args, self._argument, True)  # anew: a failed attempt may have changed its lists
-            kwargs = rewrite(node._kwargs, self._argument, True) if node._kwargs else {}
-            try:
-                value = task.callable(*args, **kwargs, **seed)
-                break
-            except Exception:
-                if self.attempt > retries or self.halt:
-                    raise
-                self.attempt += 1
+        if node in self.attempts:
+            self.attempt = 1 + sum(self.attempts[node])
+        args = rewrite(node._args, self._argument, True)
+        kwargs = rewrite(node._kwargs, self._argument, True) if node._kwargs else {}
+        began = time.perf_counter()
+        value = task.callable(*args, **kwargs, **seed)
+        timeout = task._options["timeout"]
+        if timeout is not None and time.perf_counter() - began > timeout:
+            self._too_late(node, timeout, time.perf_counter() - began)
         self.attempt = 1
         if task.outputs is not None and type(value) is not Node:
             got = f"{len(value)} of them" if isinstance(value, (tuple, list)) else type(value).__name__
             if got != f"{task.outputs} of them" and type(value) is not Graph:
                 raise TypeError(f"{task.name} is declared with outputs={task.outputs}, and returned {got}")
         return value
+
+    def _too_late(self, node: Node, timeout: float, seconds: float) -> NoReturn:
+        """A call came back after its time.
+
+        Raises:
+            TaskTimeout: says so.
+        """
+        if not context.in_worker and node._task not in self.late:
+            import warnings
+
+            self.late.add(node._task)
+            with contextlib.suppress(Warning):  # where warnings are errors: the task fails anyway
+                warnings.warn(
+                    f"{node._task.name} took longer than its timeout; in this process a call cannot be cut off, "
+                    'only fail when it returns (executor="loky" ends it in time)',
+                    stacklevel=2,
+                )
+        raise TaskTimeout(f"{node.label} took {seconds:.3g} s, longer than its timeout of {timeout} s")
 
     def _seed_of(self, node: Node) -> int:
         from graphray.graph.digest import derive_seed, digest_all, remembered
@@ -390,10 +426,36 @@ class Machine:
     def run_unit(self, budget: float) -> None:
         """Run until the budget of seconds is spent, and on if what is left is a chain that nobody could help with."""
         while not self.run(time.perf_counter() + budget):
-            if self.failed is not None or self.halt or self.shareable():
+            stopped = self.failed is not None or self.again is not None or self.apart
+            if stopped or self.halt or self.shareable():
                 return
 
     # ---- failing
+
+    def _call_again(self, node: Node, error: BaseException) -> bool:
+        """Whether a call that failed is to be made again: by this machine, after a while, or (`again`) by another."""
+        if type(error) is _Apart:
+            self.apart = True
+            return True
+        options = node._task._options
+        if not options["retries"] or not isinstance(error, options["retry_on"]) or self.halt:
+            return False
+        failures, deaths = self.attempts.get(node, (0, 0))
+        if failures >= options["retries"]:
+            return False
+        self._found.clear()
+        self.attempt = 1
+        delay = backoff(node, failures + 1)
+        if self.delegates:
+            self.again = Again(node, failures + 1, delay, error)
+            return True
+        self.attempts = {**self.attempts, node: (failures + 1, deaths)}
+        if self.tell is not None:
+            self.tell(Again(node, failures + 1, delay, error))
+        end = time.perf_counter() + delay
+        while (left := end - time.perf_counter()) > 0 and not self.halt:
+            time.sleep(min(left, 0.05))
+        return True
 
     def _fail(self, node: Node, error: BaseException) -> bool:
         """Note a failure; whether to go on.
@@ -442,7 +504,8 @@ class Machine:
 
     def go_on(self) -> None:
         """Begin no node that was recalled, and all the others: to be run on to the end, though it was stopped."""
-        self.halt = self.hungry = False
+        self.halt = self.hungry = self.delegates = self.apart = False
+        self.again = None
         self._known.difference_update(self.recalled)
 
     def exported(self, exports: Iterable[Node], left: Iterable[Node]) -> dict[Node, Any]:

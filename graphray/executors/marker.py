@@ -5,6 +5,8 @@ It is a page of 64-bit integers. The worker's main thread writes it, the driver 
 
 from __future__ import annotations
 
+import time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -17,6 +19,7 @@ APART = 2  # how many of the done were returned nodes
 UNIT = 3  # the unit
 NAME_LENGTH = 4  # bytes of the name of the task of the returned node that is running
 RECEIVED = 5  # messages that the worker has received
+BEGAN = 6  # when it began the unit: nanoseconds of `time.monotonic`
 
 _NAME_AT = 64  # the byte where that name begins
 _LONGEST = 256
@@ -31,7 +34,8 @@ def map_page(fd: int) -> memoryview:
 
 def begin(marker: memoryview, unit: int) -> None:
     """Say that a worker is about to begin a unit."""
-    marker[DONE], marker[OUTER], marker[APART], marker[UNIT] = -1, 0, 0, unit
+    marker[DONE], marker[OUTER], marker[APART] = -1, 0, 0
+    marker[BEGAN], marker[UNIT] = time.monotonic_ns(), unit
 
 
 def write_name(marker: Any, name: str) -> None:
@@ -44,6 +48,11 @@ def write_name(marker: Any, name: str) -> None:
 def begun(marker: memoryview, unit: int) -> bool:
     """Whether the worker has begun the first node of a unit."""
     return marker[UNIT] == unit and marker[DONE] >= 0
+
+
+def began(marker: memoryview, unit: int) -> float | None:
+    """When a worker began a unit, in seconds of `time.monotonic`; None if it has not."""
+    return marker[BEGAN] * 1e-9 if marker[UNIT] == unit else None
 
 
 def position(marker: memoryview) -> tuple[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,9 +40,11 @@ class WorkerLost(Event):
         unit: what it was running; None if it had not begun the unit that it was given last.
         running: the node it was at, where the engine knows.
         inner: if it was at a node that this one returned: the name of that one's task.
+        memory: the most memory that it has had, in bytes, where the engine knows.
+        late: the engine ended it, for it had been at that node for longer than its task's timeout.
     """
 
-    __slots__ = ("exitcode", "inner", "running", "signal", "unit", "worker")
+    __slots__ = ("exitcode", "inner", "late", "memory", "running", "signal", "unit", "worker")
 
     def __init__(
         self,
@@ -50,7 +54,11 @@ class WorkerLost(Event):
         unit: Unit | None = None,
         running: Node | None = None,
         inner: str = "",
+        memory: int | None = None,
+        late: bool = False,
     ) -> None:
+        self.memory = memory
+        self.late = late
         self.worker = worker
         self.exitcode = exitcode
         self.signal = signal
@@ -98,6 +106,15 @@ class JobClosed(Event):
         self.error = error
 
 
+class Again(NamedTuple):
+    """A node whose call has failed and is to be made again."""
+
+    node: Node
+    failures: int  # calls that have failed so far
+    delay: float  # seconds before the next
+    error: BaseException
+
+
 class UnitDone(Event):
     """A worker has ended a unit and is idle.
 
@@ -109,9 +126,13 @@ class UnitDone(Event):
         spent: per task, number of calls and seconds.
         grown: how many nodes that tasks returned were done in the unit; for progress only.
         apart: one of the nodes left does harm to the others: run each in a unit of its own.
+        again: one of the nodes left has failed, and is to be called again.
+        report: for the run's events: when it began and ended, bytes read and written, when each node ran.
     """
 
-    __slots__ = ("apart", "awaiting", "failed", "grown", "left", "spent", "unit", "values", "worker")
+    __slots__ = (
+        "again", "apart", "awaiting", "failed", "grown", "left", "report", "spent", "unit", "values", "worker"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -124,7 +145,11 @@ class UnitDone(Event):
         spent: Mapping[Task, Sequence[float]] | None = None,
         grown: int = 0,
         apart: bool = False,
+        again: Again | None = None,
+        report: Mapping[str, Any] | None = None,
     ) -> None:
+        self.again = again
+        self.report = report or {}
         self.worker = worker
         self.unit = unit
         self.values = values
@@ -187,6 +212,28 @@ class Recall(Instruction):
     def __init__(self, unit: Unit, cancelled: bool = False) -> None:
         self.unit = unit
         self.cancelled = cancelled
+
+
+class Retry(Instruction):
+    """A node is going to be run again, its worker having `died` or its call failed: worth telling, no more."""
+
+    __slots__ = ("again", "died", "job")
+
+    def __init__(self, job: Job, again: Again, died: bool = False) -> None:
+        self.job = job
+        self.again = again
+        self.died = died
+
+
+class GivenUp(Instruction):
+    """A node has failed without a word from its task, which has killed its workers or took too long."""
+
+    __slots__ = ("error", "job", "node")
+
+    def __init__(self, job: Job, node: Node, error: BaseException) -> None:
+        self.job = job
+        self.node = node
+        self.error = error
 
 
 class Done(Instruction):

@@ -103,7 +103,7 @@ class BaseRun:
         """Say how far the run is."""
         self.publish(events.Progressed(time.time(), self.job.done, self.job.total))
 
-    def note_spent(self, worker: str, spent: Mapping[Any, Sequence[float]]) -> None:
+    def note_spent(self, worker: str, spent: Mapping[Any, Sequence[float]], **report: Any) -> None:
         """Add the time that a unit took."""
         by_name: dict[str, tuple[int, float]] = {}
         for task, (calls, seconds) in spent.items():
@@ -189,7 +189,7 @@ class Run(BaseRun):
         self._close()
         if self.job.error is not None:
             raise self.job.error
-        values = self.job.values
+        values = {n: self.executor.load(v) for n, v in self.job.values.items()}
         outputs = {name: _assemble(x, values) for name, x in self._outputs.items()}
         return outputs.get(None, outputs)
 
@@ -203,11 +203,12 @@ def _assemble(x: Any, values: Mapping[Node, Any]) -> Any:
 class DoneNode:
     """A node of a growing run that is done."""
 
-    __slots__ = ("_value", "node")
+    __slots__ = ("_load", "_value", "node")
 
-    def __init__(self, node: Node, value: Any) -> None:
+    def __init__(self, node: Node, value: Any, load: Callable[[Any], Any]) -> None:
         self.node = node
         self._value = value
+        self._load = load
 
     @property
     def failed(self) -> bool:
@@ -225,7 +226,7 @@ class DoneNode:
             raise RuntimeError(f"the value of {self.node.label} was let go: run.release() came before as_completed()")
         if type(self._value) is Failure:
             raise self._value.error
-        return self._value
+        return self._load(self._value)
 
     def __repr__(self) -> str:
         return f"<Done {self.node.label}{' failed' if self.failed else ''}>"
@@ -294,7 +295,7 @@ class GrowingRun(BaseRun):
             with self._changed:
                 self._open -= 1
             value = self.job.held.get(node, _RELEASED)
-            yield DoneNode(node, value)
+            yield DoneNode(node, value, self.executor.load)
             del node, value
 
     def release(self, node: Node) -> None:

@@ -81,9 +81,8 @@ def _bound(graph: Graph, given: Mapping[str, Any]) -> Graph:
 
 def _check_options(graph: Graph) -> None:
     for task in graph.tasks:
-        for name in ("timeout", "resources"):
-            if task.options[name] is not None:
-                raise NotImplementedError(f"{task.name}: {name}= is not in this version of graphray")
+        if task.options["resources"] is not None:
+            raise NotImplementedError(f"{task.name}: resources= is not in this version of graphray")
 
 
 def choose(executor: Any = None, workers: int | None = None, threads: int | None = None) -> tuple[Executor, bool]:

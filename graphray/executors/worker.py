@@ -19,7 +19,11 @@ import weakref
 from graphray.errors import Failure, RemoteError
 from graphray.executors import context, marker
 from graphray.executors.failures import describe_call
+from graphray.executors.frames import size_of
+from graphray.executors.letters import Rest, UnitAnswer, UnitLetter
 from graphray.executors.machine import Machine
+from graphray.executors.store.segments import LEAST
+from graphray.executors.store.workshop import Workshop
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error
 from graphray.graph.containers import ATOMS, freeze
 from graphray.graph.flat import pack, unpack
@@ -28,7 +32,6 @@ from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from multiprocessing.connection import Connection
     from typing import Any
 
@@ -38,7 +41,15 @@ SAFE_PATH = "PYTHONSAFEPATH"  # the working directory is not the first place whe
 GRACE = 0.5  # seconds that a busy worker has to notice that the driver is gone
 
 
-def main(name: str, data: Connection, control: Connection, lifeline: Any, page: Any, safe_path: bool) -> None:
+def main(
+    name: str,
+    data: Connection,
+    control: Connection,
+    lifeline: Any,
+    page: Any,
+    paths: tuple[str, str],
+    safe_path: bool,
+) -> None:
     """The process's whole life; called by loky in the new process."""
     context.in_worker = True
     # Ctrl-C is the driver's to handle. Not SIG_IGN, which the processes that tasks start would inherit.
@@ -52,7 +63,7 @@ def main(name: str, data: Connection, control: Connection, lifeline: Any, page: 
             # What a long task prints is seen while it runs, line by line: not in pieces, between those of others.
             stream.reconfigure(line_buffering=True, write_through=False)
     _end_with_the_driver(lifeline.detach())
-    worker = Worker(name, Channel(data), Channel(control), _map(page))
+    worker = Worker(name, Channel(data), Channel(control), _map(page), Workshop(name, paths))
     _keep_descriptors()
     if hasattr(os, "register_at_fork"):
         # A process that a task forks must not hold the pipes: by their end the driver learns of this one's.
@@ -95,11 +106,12 @@ def _keep_descriptors() -> None:
 class Worker:
     """One worker process."""
 
-    def __init__(self, name: str, data: Channel, control: Channel, page: memoryview) -> None:
+    def __init__(self, name: str, data: Channel, control: Channel, page: memoryview, workshop: Workshop) -> None:
         self.name = name
         self.data = data
         self.control = control
         self.marker = page
+        self.workshop = workshop
         self.tasks: dict[int, Task] = {}
         self.names = Names(step=-1)
         self.means: weakref.WeakKeyDictionary[Task, float] = weakref.WeakKeyDictionary()
@@ -124,16 +136,18 @@ class Worker:
                 self.marker[marker.RECEIVED] += 1
                 try:
                     message = loads(frames)
-                    if message[0] == "path":
+                    if type(message) is not UnitLetter:
                         sys.path[:] = message[1]
                         importlib.invalidate_caches()
                         continue
-                    answer = self._run(*message)
-                    del message
+                    answer = self._run(message)
                 except BaseException as error:  # a module that is not here, say
                     answer = dumps(("broken", None, pack_error(error)))
                 del frames
-                self.machine = None
+                message = self.machine = None
+                kept = self.workshop.end_unit()
+                if kept:
+                    self.data.send(("kept", kept))
                 _flush()
                 self.data.send_frames(answer)
         except (EOFError, OSError):  # the driver has closed the pipe, or is gone
@@ -142,7 +156,11 @@ class Worker:
     def _listen(self) -> None:
         try:
             while True:
-                unit, cancelled = self.control.receive()
+                kind, *words = self.control.receive()
+                if kind == "drop":
+                    self.workshop.drop(words[0])
+                    continue
+                unit, cancelled = words
                 answer: Any = None
                 with self.claim:
                     machine = self.machine if unit == self.unit else None
@@ -166,89 +184,89 @@ class Worker:
                 time.sleep(GRACE)
             os._exit(1)  # a task is running, and nobody waits for it any more
 
-    def _run(
-        self,
-        unit: int,
-        seed: int,
-        collect: bool,
-        hungry: bool,
-        budget: float,
-        new_tasks: Sequence[tuple[int, Any]],
-        forget: Sequence[int],
-        tasks_used: Sequence[int],
-        numbers: Sequence[int] | None,
-        columns: Any,
-        inputs: Sequence[Any],
-        digests: Sequence[bytes | str],
-        exports: Sequence[int] | None,
-    ) -> list[Any]:
+    def _run(self, letter: UnitLetter) -> list[Any]:
+        unit = letter.unit
         with self.claim:
             begin = unit not in self.void
             if begin:
                 self.unit = unit
-        for number in forget:
+        self.workshop.take_back(letter.free)
+        for number in letter.forget:
             self.tasks.pop(number, None)
         import pickle
 
-        for number, body in new_tasks:
+        for number, body in letter.new_tasks:
             task = self.tasks[number] = pickle.loads(body)
             self.names.learn(task, number)
         if not begin:
             return dumps(("void", unit))
-        tasks = self.tasks
-        table: list[Node] = [Node(VALUE, (), None, (), CONSTANT) for _ in inputs]
-        if digests:
-            from graphray.graph.digest import pin
-
-            for stand_in, digest in zip(table, digests, strict=True):
-                pin(stand_in, digest)
-        given = {n: v if type(v) in ATOMS else freeze(v) for n, v in zip(table, inputs, strict=True)}
-        if collect:
-            elsewhere = RemoteError("it failed elsewhere")
-            given.update([(n, Failure(elsewhere, n)) for n, v in given.items() if type(v) is Failed])
-        used = [tasks[i] for i in tasks_used]
-        nodes = unpack([used[i] for i in numbers] if numbers else used * len(columns[0]), columns, table)
-        exported = nodes if exports is None else [table[i] for i in exports]
-        machine = Machine(self.name, seed, collect)
-        machine.emit = self._emit
-        machine.means = self.means
-        machine.hungry = hungry
-        machine.marker = self.marker
-        machine.table = table
-        machine.load(nodes, exported, given)
-        marker.begin(self.marker, unit)
+        machine, nodes, exported = self._machine(letter)
+        began = time.time()
         with self.claim:
             self.machine = machine
             machine.halt = unit in self.void
             self.void = {u for u in self.void if u > unit}
-        machine.run_unit(budget)
+        machine.run_unit(letter.budget)
         with self.claim:
             self.machine = None
         for task, (calls, seconds) in machine.spent.items():
             self.means[task] = seconds / calls
-        return self._answer(machine, nodes, table, exports, exported)
+        return self._answer(machine, nodes, letter.exports, exported, began)
+
+    def _machine(self, letter: UnitLetter) -> tuple[Machine, list[Node], list[Node]]:
+        """What is to run a unit; the unit's nodes, and those whose values are to go back."""
+        tasks, inputs, settings = self.tasks, letter.inputs, letter.settings
+        table: list[Node] = [Node(VALUE, (), None, (), CONSTANT) for _ in inputs]
+        if letter.digests:
+            from graphray.graph.digest import pin
+
+            for stand_in, digest in zip(table, letter.digests, strict=True):
+                pin(stand_in, digest)
+        given = {n: v if type(v) in ATOMS else freeze(v) for n, v in zip(table, inputs, strict=True)}
+        if settings.collect:
+            elsewhere = RemoteError("it failed elsewhere")
+            given.update([(n, Failure(elsewhere, n)) for n, v in given.items() if type(v) is Failed])
+        used = [tasks[i] for i in letter.tasks]
+        numbers, columns = letter.numbers, letter.columns
+        nodes = unpack([used[i] for i in numbers] if numbers else used * len(columns[0]), columns, table)
+        exported = nodes if letter.exports is None else [table[i] for i in letter.exports]
+        machine = Machine(self.name, settings.seed, settings.collect)
+        machine.delegates = True
+        machine.emit = self._emit
+        machine.means = self.means
+        machine.hungry = letter.hungry
+        machine.marker = self.marker
+        machine.table = table
+        if letter.attempts:
+            machine.attempts = {table[i]: times for i, times in letter.attempts.items()}
+        machine.load(nodes, exported, given)
+        marker.begin(self.marker, letter.unit)
+        return machine, nodes, exported
 
     def _answer(
-        self, machine: Machine, nodes: list[Node], table: list[Node], exports: Any, exported: list[Node]
+        self, machine: Machine, nodes: list[Node], exports: Any, exported: list[Node], began: float
     ) -> list[Any]:
+        table = machine.table
+        ended = time.time()
         left = machine.left() if machine.failed is None else []
-        failed = None
+        spent = [(self.names.number(t), c, s) for t, (c, s) in machine.spent.items()]
+        answer = UnitAnswer(self.unit, spent=spent, began=began, ended=ended)
         if machine.failed is not None:
             node, error = machine.failed
-            failed = nodes.index(node), pack_error(error), machine.trail
-        spent = [(self.names.number(t), c, s) for t, (c, s) in machine.spent.items()]
-        if failed is not None:
-            return dumps(("done", self.unit, None, None, failed, spent, (), 0))
+            answer = answer._replace(failed=(nodes.index(node), pack_error(error), machine.trail))
+            return dumps(("done", self.unit, answer))
         values = machine.values
-        failures: list[Any] = []
-        rest: Any = None
-        body: Any = [values[n] for n in exported] if not left else None
         try:
             if left or machine.failures:
                 body, rest, index = self._rest(machine, table, exported, left)
-                failures = self._failures(machine, index)
-            grown = machine.grown_and_done(table, left)
-            return dumps(("done", self.unit, body, rest, None, spent, failures, grown))
+                answer = answer._replace(values=body, rest=rest, failures=self._failures(machine, index))
+                if machine.again is not None:
+                    node, times, delay, error = machine.again
+                    answer = answer._replace(again=(index[node], times, delay, pack_error(error)))
+            else:
+                answer = answer._replace(values=[values[n] for n in exported])
+            answer = answer._replace(grown=machine.grown_and_done(table, left))
+            return self._dump(answer)
         except Exception as error:
             if machine.grown and not machine.cancelled and not set(left).issubset(machine.recalled):
                 # What a task returned may be of this process only: then it is run here.
@@ -258,8 +276,21 @@ class Worker:
                 machine.run()
                 with self.claim:
                     self.machine = None
-                return self._answer(machine, nodes, table, exports, exported)
-            return self._unpicklable(machine, nodes, exported, error, spent)
+                return self._answer(machine, nodes, exports, exported, began)
+            return self._unpicklable(machine, nodes, exported, error, answer)
+
+    def _dump(self, answer: UnitAnswer) -> list[Any]:
+        """An answer to be sent, the large ones among its values in the store."""
+        frames = dumps(("done", self.unit, answer))
+        if max(map(size_of, frames)) < LEAST:
+            return frames
+        values, workshop = answer.values, self.workshop
+        before = workshop.written
+        if type(values) is dict:
+            values = dict(zip(values, workshop.put_values(list(values.values())), strict=True))
+        else:
+            values = workshop.put_values(values)
+        return dumps(("done", self.unit, answer._replace(values=values, written=workshop.written - before)))
 
     def _rest(
         self, machine: Machine, table: list[Node], exported: list[Node], left: list[Node]
@@ -282,7 +313,7 @@ class Worker:
         columns, index = pack(new, table + stand_ins)
         numbers, bodies = self._name_tasks(new)
         body = {index[n]: v for n, v in values.items() if type(v) is not Failure}
-        rest = (
+        rest = Rest(
             len(stand_ins),
             digests,
             bodies,
@@ -317,7 +348,7 @@ class Worker:
         ]
 
     def _unpicklable(
-        self, machine: Machine, nodes: list[Node], exported: list[Node], error: Exception, spent: Any
+        self, machine: Machine, nodes: list[Node], exported: list[Node], error: Exception, answer: UnitAnswer
     ) -> list[Any]:
         """Some value cannot be sent: find which, and let that node fail."""
         index = {n: i for i, n in enumerate(nodes)}
@@ -334,7 +365,7 @@ class Worker:
                 )
                 describe_call(problem, node, None, self.name)
                 failed: Any = index.get(machine.outermost(node), 0), pack_error(problem), ()
-                return dumps(("done", self.unit, None, None, failed, spent, (), 0))
+                return dumps(("done", self.unit, UnitAnswer(self.unit, spent=answer.spent, failed=failed)))
         raise error
 
     def _emit(self, node: Node, data: dict[str, Any]) -> None:

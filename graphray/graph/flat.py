@@ -14,7 +14,7 @@ from graphray.graph.sources import QUOTE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from graphray.graph.task import Task
@@ -40,14 +40,19 @@ class Ref:
         return Ref, (self.index,)
 
 
-def pack(nodes: Sequence[Node], outside: Sequence[Node]) -> tuple[Columns, dict[Node, int]]:
-    """Columns of `nodes`, and the number of each node; those `outside` are numbered first."""
+def pack(
+    nodes: Sequence[Node], outside: Sequence[Node], hold: Callable[[Node, Any], Any] | None = None
+) -> tuple[Columns, dict[Node, int]]:
+    """Columns of `nodes`, and the number of each node; those `outside` are numbered first.
+
+    `hold` may say what goes in place of an object among a node's arguments.
+    """
     index = dict(zip(outside, range(len(outside)), strict=True))
     index.update(zip(nodes, range(len(outside), len(outside) + len(nodes)), strict=True))
-    return _pack(nodes, index), index
+    return _pack(nodes, index, hold), index
 
 
-def _pack(nodes: Sequence[Node], index: dict[Node, int]) -> Columns:
+def _pack(nodes: Sequence[Node], index: dict[Node, int], hold: Callable[[Node, Any], Any] | None) -> Columns:
     kwargs = {i: n._kwargs for i, n in enumerate(nodes) if n._kwargs is not None}
     places: dict[int, int] = {i: n._index for i, n in enumerate(nodes) if n._task.seed and hasattr(n, "_index")}
     forms = bytes([n._form for n in nodes])
@@ -59,7 +64,9 @@ def _pack(nodes: Sequence[Node], index: dict[Node, int]) -> Columns:
     referred: list[Node] = []
 
     def leaf(x: Any) -> Any:
-        return Ref(index[x]) if type(x) is Node else x
+        if type(x) is Node:
+            return Ref(index[x])
+        return x if hold is None else hold(n, x)
 
     for i, n in enumerate(nodes):
         args: Any = n._args

@@ -23,6 +23,8 @@ DEFAULTS: dict[str, Any] = {
     "cache": None,
     "jit": False,
     "retries": 0,
+    "retry_on": (Exception,),
+    "backoff": 0.1,
     "timeout": None,
     "resources": None,
     "near": None,
@@ -55,8 +57,10 @@ class Task:
         self.seed: bool = options["seed"]
         self._arity = _arity(fn) if kind == "call" and not self.seed else (0, sys.maxsize)
         # The function the engine's loop may call without a second thought; None where there is something to look after.
-        plain = kind != "macro" and not (self.seed or self.outputs or options["jit"] or options["retries"])
+        care = self.seed or self.outputs or options["jit"] or options["retries"] or options["timeout"]
+        plain = kind != "macro" and not care
         self.direct: Callable[..., Any] | None = fn if plain else None
+        self.alone: bool = options["timeout"] is not None  # a call that may be cut off is a unit of its own
         self._jitted: Callable[..., Any] | None = None
 
     @property
@@ -207,6 +211,8 @@ if TYPE_CHECKING:
         cache: bool | None = None,
         jit: bool = False,
         retries: int = 0,
+        retry_on: type[Exception] | tuple[type[Exception], ...] = (Exception,),
+        backoff: float = 0.1,
         timeout: float | None = None,
         resources: Mapping[str, float] | None = None,
         near: Any = None,
@@ -231,7 +237,11 @@ else:
             cache: True to cache results in the default directory, False never to, None as the run says.
             jit: compile the function with `jax.jit`.
             retries: how many times a failing call is made again before its error counts.
-            timeout: longest time for one call, in seconds.
+            retry_on: types of errors after which it is made again; others count at once.
+            backoff: seconds before it is made again; twice as many each further time, a minute at most, and up to a
+                quarter more or less by chance. Meanwhile other nodes run.
+            timeout: longest time for one call, in seconds. On a pool the process is killed then, and replaced;
+                in-process a call that took longer fails when it returns. A failed attempt, of type `gr.TaskTimeout`.
             resources: what one call needs, such as `{"gpu": 1}`.
             near: ask softly for the worker that last ran a node with this key; a hashable value, or a function that
                 gives one from the call's arguments.
@@ -262,6 +272,7 @@ def _check_options(options: dict[str, Any]) -> None:
         raise ValueError(f"retries= is a number of times, 0 or more, not {retries!r}")
     if timeout is not None and (type(timeout) not in (int, float) or not timeout > 0):
         raise ValueError(f"timeout= is a time in seconds above 0, not {timeout!r}")
+    _check_retrying(options)
     version = options.get("version")
     if version is not None and type(version) is not str:
         raise ValueError(f"version= is a text, not {version!r}")
@@ -278,6 +289,18 @@ def _check_options(options: dict[str, Any]) -> None:
             raise ValueError(
                 f"near= is a hashable key, or a function that gives one from the call's arguments, not {near!r}"
             ) from None
+
+
+def _check_retrying(options: dict[str, Any]) -> None:
+    kinds = options.get("retry_on")
+    if kinds is not None:
+        kinds = kinds if type(kinds) is tuple else (kinds,)
+        if not kinds or not all([isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds]):
+            raise ValueError(f"retry_on= is a type of exception or a tuple of these, not {options['retry_on']!r}")
+        options["retry_on"] = kinds
+    backoff = options.get("backoff", 0)
+    if type(backoff) not in (int, float) or not 0 <= backoff < float("inf"):
+        raise ValueError(f"backoff= is a time in seconds, 0 or more, not {backoff!r}")
 
 
 # By the function's address: sound, because a task that is alive keeps its function alive.

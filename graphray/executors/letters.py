@@ -1,0 +1,67 @@
+"""What driver and worker write to each other about a unit, by name."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+
+class Settings(NamedTuple):
+    """What holds for a whole run."""
+
+    seed: int = 0
+    collect: bool = False
+    spans: bool = False  # tell when each node ran
+
+
+class UnitLetter(NamedTuple):
+    """A unit on its way to a worker. Nodes are told by number: those of `inputs` first, then those of the columns."""
+
+    unit: int
+    settings: Settings
+    hungry: bool
+    budget: float
+    new_tasks: Sequence[tuple[int, bytes]]  # numbers and bodies of tasks that the worker has not seen
+    forget: Sequence[int]  # tasks that it need not keep
+    tasks: Sequence[int]  # those of the unit
+    numbers: Sequence[int] | None  # the place in `tasks` of each node's; None: there is one for all
+    columns: Any
+    inputs: Sequence[Any]
+    digests: Sequence[bytes | str]  # of the inputs, where a node derives a seed from them
+    exports: Sequence[int] | None  # nodes whose values are to come back; None: all
+    attempts: Mapping[int, tuple[int, int]]  # by node: how often its call has failed, and its worker died
+    free: Sequence[str]  # segments of the worker's own that it can write again
+
+
+class Rest(NamedTuple):
+    """What is left of a unit. Nodes unknown to the driver come after its own: stand-ins of done ones, then new ones."""
+
+    stand_ins: int
+    digests: Sequence[bytes | str]  # of the stand-ins
+    new_tasks: Sequence[tuple[int, bytes]]
+    tasks: Sequence[int]  # of each new node
+    columns: Any
+    left: Sequence[int]
+    awaiting: Sequence[tuple[int, int]]
+
+
+class UnitAnswer(NamedTuple):
+    """A unit that a worker has ended."""
+
+    unit: int
+    values: Any = None  # of the exports in their order; by number where something is left
+    rest: Rest | None = None
+    failed: tuple[int, Any, Sequence[str]] | None = None  # node, packed error, trail
+    spent: Sequence[tuple[int, float, float]] = ()  # by task: calls and seconds
+    failures: Sequence[Any] = ()
+    grown: int = 0
+    again: tuple[int, int, float, Any] | None = None  # node to be called again: failures so far, delay, packed error
+    began: float = 0.0
+    ended: float = 0.0
+    read: int = 0
+    written: int = 0
+    spans: Sequence[Any] = ()

@@ -1,0 +1,20 @@
+"""How long a call that failed waits for its next attempt."""
+
+from __future__ import annotations
+
+import random
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from graphray.graph.node import Node
+
+LONGEST = 60.0  # seconds between two attempts, at most
+
+
+def backoff(node: Node, failures: int) -> float:
+    """Seconds between a call's failure and the next attempt: doubled each time, and not the same for all.
+
+    Exponential back-off with jitter, so that calls that failed together do not meet again.
+    """
+    delay = min(node._task._options["backoff"] * 2 ** min(failures - 1, 30), LONGEST)
+    return float(delay) * random.uniform(0.75, 1.25)

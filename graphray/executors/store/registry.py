@@ -1,0 +1,414 @@
+"""The driver's books of the store: which segments there are, who made each, what is alive.
+
+A segment lives while something of the driver refers to it: a `Stored` value in a run's books, a result the user holds.
+These are Python objects, so counting their references is Python's. What nobody refers to any more is noted by the
+finalizer, in whatever thread that runs, and dealt with by the engine's thread in `collect`: the file goes back to the
+worker that made it, whose next result is then written to memory that is warm, or is removed.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import os
+import shutil
+import weakref
+
+from graphray.executors import wire
+from graphray.executors.frames import lay_out, write
+from graphray.executors.store.directory import Directory, disk_place, memory_place, sweep
+from graphray.executors.store.mapping import load_bytes
+from graphray.executors.store.segments import LEAST, Lost, Written
+from graphray.graph.containers import freeze, rewrite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from graphray.executors.store.segments import Places
+    from graphray.graph.node import Node
+
+KEPT_WARM = 256 << 20  # bytes of free segments that a worker keeps for its next results
+
+
+class Segment:
+    """A file of the store, for as long as this object lives."""
+
+    __slots__ = ("__weakref__", "_released", "disk", "looked_at", "name", "owner", "size")
+
+    def __init__(self, released: collections.deque[Any], name: str, size: int, owner: str | None, disk: bool) -> None:
+        self._released = released
+        self.name = name
+        self.size = size  # bytes in use; the file may be longer
+        self.owner = owner  # the worker that made it; None: the driver
+        self.disk = disk
+        self.looked_at = False  # somebody may still have views of it: it is not to be written again
+
+    def __del__(self) -> None:
+        self._released.append((self.name, self.owner, self.looked_at))
+
+
+class Stored:
+    """A value in the store, in place of the value itself."""
+
+    __slots__ = ("__weakref__", "_registry", "_secured", "nbytes", "places", "segments")
+
+    def __init__(self, registry: Registry, segments: tuple[Segment, ...], places: Places) -> None:
+        self._registry = registry
+        self.segments = segments
+        self.places = places
+        self.nbytes = sum([length for _, _, length, _ in places])
+        self._secured: list[memoryview] | None = None
+
+    def secure(self) -> None:
+        """Take hold of the bytes, so that the value can be had after the store is gone."""
+        if self._secured is None:
+            self._secured = [self._registry.bytes_of(s) for s in self.segments]
+
+    def load(self) -> Any:
+        """The value: arrays are read-only views of the store.
+
+        Raises:
+            Exception: it cannot be unpickled here.
+        """
+        memory = self._secured or [self._registry.bytes_of(s) for s in self.segments]
+        frames = [
+            bytearray(memory[i][place : place + length]) if own else memory[i][place : place + length]
+            for i, place, length, own in self.places
+        ]
+        return freeze(wire.loads(frames))
+
+    def __reduce__(self) -> Any:
+        # To a worker. What is sent is in use until the unit comes back, which holds this object.
+        from graphray.executors.store.workshop import open_value
+
+        self._registry.sending(self)
+        return open_value, ([(s.name, s.size) for s in self.segments], self.places)
+
+
+class Registry:
+    """The store of one executor, as its driver sees it.
+
+    Attributes:
+        in_memory: bytes of the files in memory, free ones included.
+        on_disk: bytes of those on disk.
+        peak: the most that `in_memory` has been.
+        spilled: bytes moved to disk so far.
+
+    Raises:
+        OSError: there is no place for it.
+    """
+
+    def __init__(self) -> None:
+        for place in dict.fromkeys((memory_place(), disk_place())):
+            sweep(place)
+        self._memory = Directory(memory_place())
+        self._disk = Directory(disk_place())
+        self.paths = self._memory.path, self._disk.path
+        _remove_when_killed(self.paths)
+        self.segments: weakref.WeakValueDictionary[str, Segment] = weakref.WeakValueDictionary()
+        self.in_memory = self.on_disk = self.peak = self.spilled = 0
+        self._files: dict[str, tuple[int, bool]] = {}  # all that exist: size, and whether on disk
+        self._released: collections.deque[tuple[str, str | None, bool]] = collections.deque()
+        self._numbered = 0
+        self._warm: dict[str, int] = {}  # bytes of free segments, by worker
+        self._free: dict[str, list[str]] = {}  # segments on their way back, by the worker that made them
+        self._seen: dict[str, set[str]] = {}  # who has been told of a segment, and may have it mapped
+        self._sending: set[str] = set()
+        self._by_node: weakref.WeakKeyDictionary[Node, dict[Any, Stored]] = weakref.WeakKeyDictionary()
+        self._by_job: weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, Stored]]] = weakref.WeakKeyDictionary()
+
+    def close(self) -> None:
+        """Remove everything. Values that were secured, and views that were given out, stay what they are."""
+        self._memory.remove()
+        self._disk.remove()
+        _removed(self.paths)
+
+    # ---- putting in
+
+    def put(self, value: Any) -> Stored:
+        """Write a value of the driver's own.
+
+        Raises:
+            Exception: whatever pickling it raises.
+            OSError: there is no room for it, neither in memory nor on disk.
+        """
+        frames = wire.dumps(freeze(value))
+        table, size = lay_out(frames)
+        self._numbered += 1
+        name = f"driver-{self._numbered}"
+        disk = write_file(self.paths, name, frames, table)
+        return Stored(self, (self._enter(name, size, None, disk),), [(0, *row) for row in table])
+
+    def hold(self, job: Any, node: Node, x: Any) -> Any:
+        """What travels in place of an argument of a node: a large one is written once, however often it is used.
+
+        It stays while the node lives: a graph may not change, so its next run finds it here. Within a run, the same
+        object in several nodes is one.
+        """
+        if weight(x) < LEAST:
+            return x
+        key = _key(x)
+        mine = self._by_node.get(node)
+        if mine is None:
+            mine = self._by_node[node] = {}
+        stored = mine.get(key)
+        if stored is None:
+            of_job = self._by_job.get(job)
+            if of_job is None:
+                of_job = self._by_job[job] = {}
+            known = of_job.get(key)
+            if known is None:
+                known = of_job[key] = (x, self.put(x))  # with the object: its address is the key
+            stored = mine[key] = known[1]
+        return stored
+
+    def end_job(self, job: Any) -> None:
+        """A run is over: what several of its nodes shared is kept by those only."""
+        self._by_job.pop(job, None)
+
+    def adopt(self, worker: str, written: Written) -> Stored:
+        """Take over what a worker has written.
+
+        Raises:
+            Lost: it refers to segments that are gone.
+        """
+        mine = self._enter(written.name, written.size, worker, written.disk) if written.name else None
+        segments = []
+        for name in written.names:
+            segment = mine if mine is not None and name == written.name else self.segments.get(name)
+            if segment is None:
+                raise Lost(f"{worker} returned a part of the segment {name}, which is gone")
+            segments.append(segment)
+        return Stored(self, tuple(segments), written.places)
+
+    def _enter(self, name: str, size: int, owner: str | None, disk: bool) -> Segment:
+        if name in self._files:  # a free one, which is written again
+            assert owner is not None
+            self._warm[owner] -= self._files[name][0]
+        else:
+            self._files[name] = (size, disk)
+            self._count(size, disk)
+        segment = self.segments[name] = Segment(self._released, name, size, owner, disk)
+        return segment
+
+    def _count(self, size: int, disk: bool) -> None:
+        if disk:
+            self.on_disk += size
+        else:
+            self.in_memory += size
+            self.peak = max(self.peak, self.in_memory)
+
+    # ---- taking out
+
+    def bytes_of(self, segment: Segment) -> memoryview:
+        """The bytes of a segment. They are looked at from here on, so they are never written again.
+
+        Raises:
+            Lost: somebody has removed the file.
+        """
+        segment.looked_at = True
+        for folder in self.paths:  # in this order: a file is moved to disk, and never back
+            with contextlib.suppress(FileNotFoundError):
+                return load_bytes(os.path.join(folder, segment.name), segment.size)[0]
+        raise Lost(f"the segment {segment.name} of the store in {self.paths[0]} is gone: somebody has removed it")
+
+    # ---- what the workers know
+
+    def begin_letter(self) -> None:
+        """A message to a worker is about to be pickled."""
+        self._sending.clear()
+
+    def end_letter(self, worker: str) -> None:
+        """It is: what it tells of, the worker may have mapped from now on."""
+        for name in self._sending:
+            self._seen.setdefault(name, set()).add(worker)
+
+    def free_for(self, worker: str) -> list[str]:
+        """The segments that go back to a worker: it can write them again."""
+        return self._free.pop(worker, [])
+
+    def sending(self, stored: Stored) -> None:
+        """A value goes into the message that is being pickled."""
+        self._sending.update([s.name for s in stored.segments])
+
+    def give_back(self, worker: str, names: list[str]) -> None:
+        """They were not sent after all."""
+        if names:
+            self._free.setdefault(worker, []).extend(names)
+
+    def looked_at(self, names: Iterable[str]) -> None:
+        """A worker still has views of these segments after the unit that they were for."""
+        for name in names:
+            segment = self.segments.get(name)
+            if segment is not None:
+                segment.looked_at = True
+
+    def collect(self) -> dict[str, list[str]]:
+        """Deal with the segments that nobody refers to any more; what each worker is to let go of."""
+        drops: dict[str, list[str]] = {}
+        while self._released:
+            name, owner, looked_at = self._released.popleft()
+            if name not in self._files:  # it went with a worker
+                continue
+            size, disk = self._files[name]
+            warm = self._warm.get(owner) if owner is not None else None
+            if warm is not None and not looked_at and not disk and warm + size <= KEPT_WARM:
+                assert owner is not None
+                self._warm[owner] = warm + size
+                self._free.setdefault(owner, []).append(name)
+            else:
+                self._remove(name, drops)
+        return drops
+
+    def _remove(self, name: str, drops: dict[str, list[str]]) -> None:
+        size, disk = self._files.pop(name)
+        self._count(-size, disk)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.paths[disk], name))
+        for worker in self._seen.pop(name, ()):
+            drops.setdefault(worker, []).append(name)
+
+    def worker_joined(self, worker: str) -> None:
+        """A worker may get its segments back."""
+        self._warm[worker] = 0
+
+    def worker_lost(self, worker: str) -> None:
+        """Remove what a dead worker was writing, and what it had to write to again."""
+        self._warm.pop(worker, None)
+        self._free.pop(worker, None)
+        for seen in self._seen.values():
+            seen.discard(worker)
+        mine = f"{worker}-"
+        for folder in self.paths:
+            for name in os.listdir(folder):
+                if name.startswith(mine) and name not in self.segments:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(folder, name))
+                    known = self._files.pop(name, None)
+                    if known is not None:
+                        self._count(-known[0], known[1])
+
+    # ---- memory
+
+    def trim(self, room: int) -> dict[str, list[str]]:
+        """Give up free segments until no more than `room` bytes of them are left; what workers are to let go of."""
+        drops: dict[str, list[str]] = {}
+        for worker, names in self._free.items():
+            while names and sum(self._warm.values()) > room:
+                name = names.pop()
+                self._warm[worker] -= self._files[name][0]
+                self._seen.setdefault(name, set()).add(worker)
+                self._remove(name, drops)
+        return drops
+
+    def spill(self, stored: Stored) -> tuple[int, dict[str, list[str]]]:
+        """Move a value to disk; how many bytes that were, and what workers are to let go of.
+
+        Raises:
+            OSError: there is no room on the disk either.
+        """
+        moved = 0
+        drops: dict[str, list[str]] = {}
+        for segment in stored.segments:
+            name = segment.name
+            size, disk = self._files[name]
+            if disk:
+                continue
+            there = os.path.join(self.paths[1], name)
+            try:
+                shutil.copyfile(os.path.join(self.paths[0], name), there + ".part")
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(there + ".part")
+                raise
+            os.rename(there + ".part", there)  # whole, before the other goes: who looks finds one of them
+            os.unlink(os.path.join(self.paths[0], name))
+            self._count(-size, False)
+            self._count(size, True)
+            self._files[name] = (size, True)
+            segment.disk = True
+            moved += size
+            for worker in self._seen.pop(name, ()):
+                drops.setdefault(worker, []).append(name)
+            if segment.owner is not None:
+                drops.setdefault(segment.owner, []).append(name)
+        self.spilled += moved
+        return moved, drops
+
+
+def write_file(paths: tuple[str, str], name: str, frames: list[Any], table: Any) -> bool:
+    """Write a new segment: in memory, or where that is full, on disk (True).
+
+    Raises:
+        OSError: there is no room on disk either; nothing is left.
+    """
+    for disk, folder in enumerate(paths):
+        path = os.path.join(folder, name)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            write(fd, frames, table)
+            return bool(disk)
+        except BaseException as error:
+            os.unlink(path)
+            if disk or not (isinstance(error, OSError) and error.errno in FULL):
+                raise
+        finally:
+            os.close(fd)
+    raise AssertionError("unreachable")
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
+
+
+def weight(x: Any) -> int:
+    """Bytes of the buffers in a value, as far as it says."""
+    kind = type(x)
+    if kind.__module__.startswith("pandas") and hasattr(x, "memory_usage"):
+        used = x.memory_usage()
+        return int(used if isinstance(used, int) else getattr(used, "sum", lambda: 0)())
+    size = getattr(x, "nbytes", 0)
+    return size if type(size) is int else 0
+
+
+def _key(x: Any) -> Any:
+    """Equal for the same object; for arrays, for the same view of the same memory."""
+    interface = getattr(x, "__array_interface__", None) if type(x).__module__ == "numpy" else None
+    if interface is None or not interface["data"]:
+        return id(x)
+    return interface["data"][0], interface["shape"], x.strides, interface["typestr"]
+
+
+def find_stored(x: Any) -> list[Stored]:
+    """The stored values in a structure."""
+    found: list[Stored] = []
+
+    def note(y: Any) -> Any:
+        if type(y) is Stored:
+            found.append(y)
+        return y
+
+    rewrite(x, note)
+    return found
+
+
+def loaded(x: Any) -> Any:
+    """A structure with the values themselves in place of stored ones."""
+    return rewrite(x, lambda y: y.load() if type(y) is Stored else y)
+
+
+def _remove_when_killed(paths: Iterable[str]) -> None:
+    """Have loky's tracker, a process that outlives this one, remove folders if nobody does so before."""
+    from loky.backend import resource_tracker
+
+    for path in paths:
+        resource_tracker.register(path, "folder")
+
+
+def _removed(paths: Iterable[str]) -> None:
+    from loky.backend import resource_tracker
+
+    for path in paths:
+        resource_tracker.unregister(path, "folder")
