@@ -44,6 +44,10 @@ class WorkerDied(GraphrayError):
         self.memory = memory
 
 
+class ImpureTask(GraphrayError):
+    """A task is no function of its arguments: it changes them, or gives something else each time (`audit=True`)."""
+
+
 class Cancelled(GraphrayError):
     """The run was cancelled before it had its result."""
 

@@ -96,8 +96,10 @@ def test_the_moving_line_stays_below_what_tasks_print(write, executor, columns):
     assert max(map(len, drawn)) < columns  # one that wraps could not be taken away
     lines = screen_after(seen)
     assert not any("━" in line or "─" in line for line in lines[:-1])
-    assert {f"line {i}" for i in range(6)} <= set(lines)
-    assert {f"warning {i}" for i in range(6)} <= set(lines)
+    said = " ".join(lines) if columns == 36 else "\n".join(lines)  # the terminal breaks what is longer
+    for i in range(6):
+        assert f"line {i}" in said
+        assert f"warning {i}" in said
     assert lines[-3:] == ["x  True", "y  None", ""]
 
 

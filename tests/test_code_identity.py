@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphray.graph import hashing
-from graphray.graph.code import function_digest
+from graphray.graph.code import function_digest, function_parts
 from graphray.graph.hashing import Unhashable, Walk, hash_value, register
 
 NUMBERS = itertools.count()
@@ -300,16 +300,18 @@ def edited(module: str, before: str, after: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """Digest of BASE's `f`, once."""
+    """Digest and parts of BASE's `f`, once."""
     directory = tmp_path_factory.mktemp("original")
     with project.__wrapped__(directory)(BASE) as main:  # type: ignore[attr-defined]
-        return function_digest(main.f).hex()
+        return function_digest(main.f).hex(), function_parts(main.f)
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_an_edit_of_anything_used_changes_the_digest(edit, project, original):
+def test_an_edit_of_anything_used_changes_the_digest_and_some_part(edit, project, original):
+    digest, parts = original
     with project(edited(*EDITS[edit])) as main:
-        assert function_digest(main.f).hex() != original
+        assert function_digest(main.f).hex() != digest
+        assert function_parts(main.f) != parts
 
 
 # ---- edits that do not
@@ -357,9 +359,11 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("edit", HARMLESS)
-def test_an_edit_that_changes_nothing_keeps_the_digest(edit, project, original):
+def test_an_edit_that_changes_nothing_keeps_the_digest_and_the_parts(edit, project, original):
     with project(edited(*HARMLESS[edit])) as main:
-        assert function_digest(main.f).hex() == original
+        assert function_digest(main.f).hex() == original[0]
+        if edit != "a lambda made a function":  # it has a name then
+            assert function_parts(main.f) == original[1]
 
 
 def test_a_docstring_may_change():
@@ -407,6 +411,60 @@ def test_equal_classes_of_two_modules_differ(digest):
     one = digest({"main": "from v1 import Start\ndef f(x): return isinstance(x, Start)", "v1": message})
     two = digest({"main": "from v2 import Start\ndef f(x): return isinstance(x, Start)", "v2": message})
     assert one != two
+
+
+# ---- what is reached
+
+
+def test_parts_say_what_changed(project, original):
+    for edit, expected in {
+        "a helper of a helper": {"other.strip"},
+        "a global of a helper": {"helpers.FACTOR"},
+        "one of two that call each other": {"main.even"},
+        "a global number": {"main.RATE"},
+        "a method": {"main.Model.predict"},
+        "an attribute of a base class": {"main.Base"},
+        "a local function": {"main.f"},
+        "a name imported in the function": {"lazy_from.member"},
+    }.items():
+        with project(edited(*EDITS[edit])) as main:
+            new = function_parts(main.f)
+        changed = {name for name in new.keys() | original[1].keys() if new.get(name) != original[1].get(name)}
+        assert changed == expected, edit
+
+
+def test_parts_name_what_is_reached():
+    import numpy as np
+
+    def helper(x):
+        return np.mean(x) + RATE
+
+    def f(x):
+        return helper(x)
+
+    here = f"{__name__}.test_parts_name_what_is_reached.<locals>"
+    parts = function_parts(f)
+    assert parts.pop("numpy") == f"numpy=={np.__version__}"
+    assert parts.pop("python") == f"python {sys.version_info.major}.{sys.version_info.minor}"
+    assert set(parts) == {f"{here}.f", f"{here}.helper", f"{__name__}.RATE"}
+    assert all(len(bytes.fromhex(digest)) == 20 for digest in parts.values())
+
+
+RATE = 3
+
+
+def test_functions_of_one_name_are_numbered():
+    def make(n):
+        return lambda x: x + n
+
+    a, b = make(1), make(2)
+
+    def f(x):
+        return a(x) + b(x)
+
+    names = [name.rpartition(".")[2] for name in function_parts(f)]
+    assert "<lambda>" in names
+    assert "<lambda> (2)" in names
 
 
 # ---- functions of all kinds
@@ -795,12 +853,12 @@ def test_the_digest_is_the_same_in_every_process_and_under_every_hash_seed(proje
     with project(BASE) as main:
         path = Path(main.__file__).parent
         code = """
-            import main
-            from graphray.graph.code import function_digest
-            print(function_digest(main.f).hex())
+            import main, json
+            from graphray.graph.code import function_digest, function_parts
+            print(json.dumps([function_digest(main.f).hex(), function_parts(main.f)]))
             """
         for seed in ("0", "1", "77"):
-            assert run(textwrap.dedent(code), seed=seed, path=path).strip() == original
+            assert tuple(json.loads(run(textwrap.dedent(code), seed=seed, path=path))) == original
 
 
 def test_the_digest_is_the_same_where_the_function_was_sent_by_value(project):
@@ -1083,7 +1141,7 @@ def test_types_that_hold_functions_can_be_registered(monkeypatch):
 
 
 def test_the_public_functions_say_what_they_do():
-    for function in (function_digest, hash_value, register):
+    for function in (function_digest, function_parts, hash_value, register):
         assert inspect.getdoc(function)
 
 

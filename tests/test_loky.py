@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -308,7 +309,7 @@ def test_what_tasks_print_reaches_the_drivers_terminal(pool, capfd):
     assert "to stderr" in captured.err
 
 
-def test_lines_are_printed_whole():
+def test_lines_are_printed_whole_and_say_where_they_are_from():
     """However many workers print, and whatever PYTHONUNBUFFERED says."""
     for unbuffered in ("", "1"):
         done = script(
@@ -318,7 +319,11 @@ def test_lines_are_printed_whole():
             """,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
-        assert sorted(done.stdout.splitlines()) == sorted([f"some {i} line" for i in range(5000)])
+        lines = [
+            re.fullmatch(r"\[print\('some', (\d+), 'line'\) loky-\d+\] some (\d+) line", line)
+            for line in done.stdout.splitlines()
+        ]
+        assert sorted([(int(m[1]), int(m[2])) for m in lines]) == [(i, i) for i in range(5000)]
 
 
 @posix
@@ -588,7 +593,7 @@ def driver(kind):
     )
     family = []
     try:
-        workers = {int(process.stdout.readline()) for _ in range(2)}
+        workers = {int(process.stdout.readline().split()[-1]) for _ in range(2)}
         if kind == "idle":
             assert process.stdout.readline() == "idle\n"
         assert len(workers) == 2

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from graphray.executors.base import Executor
+    from graphray.executors.explain import Explanation
     from graphray.graph.dataflow import Graph
 
 DESCRIPTION = """\
@@ -34,7 +35,8 @@ EXAMPLES = """\
   graphray run pipeline.py --help               the parameters of pipeline.py
   graphray run pipeline.py --set lr=0.01 --set layers=64,64
   graphray run pipeline.py --target score --json | jq .results.score
-  graphray run pipeline.py --dry-run            what would be computed
+  graphray run pipeline.py --cache .graphray    keep results, take those kept
+  graphray run pipeline.py --cache .graphray --dry-run      what would run, why
   graphray run pipeline.py --executor inprocess here: breakpoint() works
 
 exit status:
@@ -58,7 +60,14 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="what all randomness derives from, default 0; also given to a parameter called seed",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be computed, and compute nothing")
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keep results in this directory, and take from there what has been computed before",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would run, why, and how long it takes; compute nothing"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document; what tasks print goes to stderr")
     parser.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="show how far it is, on stderr; default: yes"
@@ -85,7 +94,8 @@ def _outcome(args: argparse.Namespace) -> str:
     seed = args.seed or 0
     with _engine(args) as engine:  # first, since a wrong name should not wait for what the pipeline imports
         graph, parameters = pipeline_of(args).build(given, args.target, args.seed)
-        found = _described(graph) if args.dry_run else _computed(graph, engine, seed, args)
+        explanation = _explained(graph, seed, args) if args.dry_run else None
+        found = _computed(graph, engine, seed, args) if explanation is None else _described(graph, explanation)
         document = {
             **found,
             "pipeline": args.pipeline,
@@ -96,8 +106,8 @@ def _outcome(args: argparse.Namespace) -> str:
         }
     if args.json:
         return to_json(document)
-    if args.dry_run:
-        return "\n".join(_plan(document))
+    if explanation is not None:
+        return "\n".join(_plan(document, explanation))
     if None in graph.outputs:
         return "\n".join(pretty_one(document["results"], columns()))
     return "\n".join(pretty(document["results"], columns(), colour(sys.stdout)))
@@ -117,7 +127,7 @@ def _computed(graph: Graph, engine: Executor, seed: int, args: argparse.Namespac
     shown = args.progress if args.progress is not None else not args.quiet
     with progress(shown, processes=engine.name != "inprocess") as subscriber, engine:
         try:
-            handle = engine.run(graph, seed=seed, progress=subscriber)
+            handle = engine.run(graph, seed=seed, progress=subscriber, cache=args.cache)
         except (TypeError, ValueError, NotImplementedError) as error:  # something that this engine cannot do
             raise UsageError(str(error)) from error
         try:
@@ -130,7 +140,14 @@ def _computed(graph: Graph, engine: Executor, seed: int, args: argparse.Namespac
     return {"results": results, "seconds": round(summary["seconds"], 6), "nodes": summary["nodes"]}
 
 
-def _described(graph: Graph) -> dict[str, Any]:
+def _explained(graph: Graph, seed: int, args: argparse.Namespace) -> Explanation:
+    try:
+        return graph.explain(args.cache, seed=seed)
+    except (TypeError, ValueError, OSError) as error:  # an input without value, a directory that is no cache
+        raise UsageError(str(error)) from error
+
+
+def _described(graph: Graph, explanation: Explanation) -> dict[str, Any]:
     from collections import Counter
 
     tasks = Counter(node.task.name for node in graph.nodes)
@@ -139,26 +156,28 @@ def _described(graph: Graph) -> dict[str, Any]:
         "nodes": len(graph),
         "tasks": dict(tasks.most_common()),
         "outputs": [name for name in graph.outputs if name is not None],
+        "explanation": explanation.to_dict(),
     }
 
 
-def _plan(document: dict[str, Any]) -> list[str]:
+def _plan(document: dict[str, Any], explanation: Explanation) -> list[str]:
     """What `--dry-run` says, for people."""
     import textwrap
 
     from graphray.cli.parameters import shown
+    from graphray.executors.explained import duration
 
-    nodes, tasks, workers = document["nodes"], document["tasks"], document["workers"]
-    width = columns()
-    name_width = min(max(len("task"), *map(len, tasks)), width - 14)
-    lines = [f"{document['pipeline']}: {nodes:,} node{'s' if nodes != 1 else ''}, nothing was computed", ""]
-    lines.append(f"  {'task':<{name_width}}  {'nodes':>9}")
-    lines += [f"  {name:<{name_width}}  {count:>9,}" for name, count in tasks.items()]
-    lines += ["", "Tasks that return nodes add to these when they run.", ""]
+    nodes, workers, width = document["nodes"], document["workers"], columns()
+    lines = [f"{document['pipeline']}: {nodes:,} node{'s' if nodes != 1 else ''}, nothing was computed"]
+    lines += [*str(explanation).splitlines(), "", "Tasks that return nodes add to these when they run.", ""]
     facts = {"outputs": ", ".join(document["outputs"]) or "one, without a name"}
     if document["parameters"]:
         facts["parameters"] = ", ".join(f"{name} = {shown(x)}" for name, x in document["parameters"].items())
     facts["executor"] = f"{document['executor']}, {workers} worker{'s' if workers != 1 else ''}"
+    if explanation.seconds:
+        facts["time"] = f"{duration(explanation.seconds_on(workers))} with these workers, at best"
+    if explanation.cache is not None:
+        facts["cache"] = explanation.cache
     facts["seed"] = str(document["seed"])
     for name, text in facts.items():
         lines += textwrap.wrap(f"{name:<10}  {text}", width, subsequent_indent=" " * 12) or [name]

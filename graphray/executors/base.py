@@ -7,6 +7,7 @@ started, recalled, and how news arrives; the base class runs the core in one dis
 from __future__ import annotations
 
 import atexit
+import contextlib
 import queue
 import threading
 import time
@@ -30,10 +31,12 @@ from graphray.executors.core import (
     Tick,
     UnitDone,
     WorkerJoined,
+    WorkerLost,
     cancelled,
 )
 from graphray.executors.core import Run as RunUnit
 from graphray.executors.failures import describe_place, users_traceback
+from graphray.executors.job import Known
 from graphray.executors.run import BaseRun, GrowingRun, Run
 
 TYPE_CHECKING = False
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from graphray.executors.cache import Entry
+    from graphray.executors.cache.nodes import Plan
     from graphray.executors.core import Again, Unit
     from graphray.executors.run import Subscriber
     from graphray.graph.dataflow import Graph
@@ -117,8 +122,9 @@ class Executor:
         """A value in a job's books as the user gets it; an engine may keep it elsewhere."""
         return value
 
-    def keep(self, value: Any) -> None:
-        """The user will get this value, perhaps when the engine is closed already."""
+    def keep(self, value: Any) -> Any:
+        """The user will get this value, perhaps when the engine is closed already: what to keep of it."""
+        return value
 
     def abandon(self, job: Job) -> None:
         """A run was interrupted: an engine that can, ends the tasks of it that are still running."""
@@ -135,11 +141,16 @@ class Executor:
 
         return Graph(graph).run(self, **options)
 
-    def open(self, *, seed: int = 0, progress: Any = None) -> GrowingRun:
-        """A run to which nodes can be added while it goes on: `with executor.open() as run: …`."""
+    def open(self, *, seed: int = 0, progress: Any = None, cache: Any = None) -> GrowingRun:
+        """A run to which nodes can be added while it goes on: `with executor.open() as run: …`.
+
+        The options are those of `Graph.run`.
+        """
         from graphray.executors.progress import subscribers
+        from graphray.executors.start import open_cache
 
         job = Job((), seed=seed, collect=True, growing=True)
+        job.cache = open_cache(cache, seed)
         run = GrowingRun(self, job, subscribers(progress))
         self._begin(run)
         return run
@@ -196,9 +207,55 @@ class Executor:
         run.job.shared = self.shares_memory
         run.publish_started()
         self._runs[run.job] = run
-        self._tell(JobAdded(run.job))
+        self._tell(JobAdded(run.job, self._look_up(run, run.job.roots)))
         if self._closed and not run.done():  # meanwhile, by another thread
             self._end(run, cancelled())
+
+    def _look_up(self, run: BaseRun, roots: Sequence[Node], known: Any = ()) -> Plan | None:
+        """What a run's cache has of the nodes that lead to `roots`."""
+        job = run.job
+        if job.cache is None:
+            return None
+        from graphray.executors.cache.nodes import plan
+
+        made = plan(job.cache, roots, self.adopt, known)
+        for node, size in made.hits:
+            run.publish(events.CacheHit(time.time(), node.label, size))
+        job.ordered += [n for n in made.order if n not in made.same]
+        return made
+
+    def _save_settled(self, job: Job) -> None:
+        """Keep the values of nodes that have got them from others, which the tasks of these had returned."""
+        settled, job.settled = job.settled, []
+        for target, inner in settled:
+            if job.cache is not None and target in job.values:
+                seeded = job.marks.get(inner, 0) & 1 == 1 or job.cache.depends_on_seed(inner)
+                if seeded:
+                    job.marks[target] = job.marks.get(target, 0) | 1
+                self._save_one(job, target, inner, seeded)
+
+    def _save_one(self, job: Job, target: Node, inner: Node, seeded: bool) -> None:
+        cache, value = job.cache, job.values[target]
+        if cache is None or type(value) is Failure or not cache.wants(target, job.marks.get(target, 0) & 2 == 2):
+            return
+        with contextlib.suppress(Exception):  # it cannot be read here
+            cache.save(target, lambda: self.load(value), None, seeded, inner)
+
+    def adopt(self, entry: Entry, node: Node) -> Any:
+        """The value of an entry of the cache, in the form in which this engine keeps values.
+
+        Raises:
+            LookupError: it cannot be read here.
+        """
+        try:
+            return entry.load()
+        except Exception as error:
+            import warnings
+
+            text = f"the cached result of {node.label} cannot be read, and is made again: {error!r}"
+            with contextlib.suppress(Warning):
+                warnings.warn(text, stacklevel=2)
+            raise LookupError(text) from error
 
     def _ensure_started(self) -> None:
         with self._lock:
@@ -241,12 +298,18 @@ class Executor:
             for event in self.next_events(wait) or [Tick()]:
                 if event is None:
                     return
+                if type(event) is NodesAdded and event.job in self._runs and event.job.cache is not None:
+                    event.plan = self._look_up(self._runs[event.job], event.roots, Known(event.job))
+                if type(event) is WorkerLost:
+                    self._tell_of_lost(event)
                 run = self._runs.get(event.unit.job) if type(event) is UnitDone else None
                 if run is not None:
                     self.report_failures(run.job, event.values)
                     run.note_spent(event.worker, event.spent, **event.report)
                 for instruction in core.handle(event, clock()):
                     self._do(instruction)
+                if run is not None and run.job.settled:
+                    self._save_settled(run.job)
                 if run is not None and not run.done():
                     run.publish_progress()
 
@@ -263,11 +326,12 @@ class Executor:
         elif kind is Retry:
             self.retried(instruction.job, instruction.again, instruction.died)  # type: ignore[attr-defined]
         elif kind is GivenUp:
-            self.failed(instruction.job, instruction.node, instruction.error)  # type: ignore[attr-defined]
+            self._given_up(instruction)  # type: ignore[arg-type]
         elif kind is Done:
             run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
             if isinstance(run, GrowingRun):
-                self.keep(instruction.job.held.get(instruction.node))  # type: ignore[attr-defined]
+                node, held = instruction.node, instruction.job.held  # type: ignore[attr-defined]
+                held[node] = self.keep(held[node])
                 run.node_done(instruction.node)  # type: ignore[attr-defined]
         elif kind is Finished:
             run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
@@ -277,8 +341,9 @@ class Executor:
     def _end(self, run: BaseRun, error: BaseException | None) -> None:
         if self._runs.pop(run.job, None) is not None:
             if error is None:
-                for value in run.job.values.values():
-                    self.keep(value)
+                values = run.job.values
+                for node, value in values.items():
+                    values[node] = self.keep(value)
             run.end(error)
 
     def emitted(self, job: Job, worker: str, node: str, data: dict[str, Any]) -> None:
@@ -290,10 +355,43 @@ class Executor:
     def retried(self, job: Job, again: Again, died: bool = False) -> None:
         """A node is going to be run again."""
         run = self._runs.get(job)
-        if run is not None and hasattr(events, "NodeRetried"):
+        if run is not None:
             run.publish(
                 events.NodeRetried(time.time(), again.node.label, repr(again.error), again.failures + 1, again.delay)
             )
+
+    def _given_up(self, instruction: GivenUp) -> None:
+        """A node took its workers with it: the driver tells of it, as nobody else lives to do so."""
+        job, node, error = instruction.job, instruction.node, instruction.error
+        if job.capsules is not None:
+            with contextlib.suppress(Exception):  # an input that cannot be read here
+                inputs = {n: self.load(v) for n, v in instruction.inputs.items()}
+                job.capsules.write(node, inputs, error, instruction.worker, 1 + sum(job.attempts.get(node, (0, 0))))
+        self.failed(job, node, error)
+
+    def printed(self, job: Job | None, worker: str, node: str, stream: str, text: str) -> None:
+        """A task printed something elsewhere; `job` is its run, where that still goes on."""
+        run = self._runs.get(job) if job is not None else None
+        event = events.Printed(time.time(), worker, node, stream, text)
+        if run is not None:
+            run.publish(event)
+        if run is None or not run.shows_prints:
+            from graphray.executors.shown import show
+
+            show(event)
+
+    def _tell_of_lost(self, event: WorkerLost) -> None:
+        """A worker is gone: for all runs to know, since any of them may wait longer for it."""
+        running = event.inner or (event.running.label if event.running is not None else "")
+        for run in list(self._runs.values()):
+            lost = events.WorkerLost(time.time(), event.worker, event.exitcode, event.signal, event.memory, running)
+            run.publish(lost)
+
+    def spilled(self, moved: int, in_memory: int, on_disk: int, budget: int) -> None:
+        """Results were moved to disk."""
+        for run in list(self._runs.values()):
+            run.publish(events.Spilled(time.time(), moved, in_memory))
+            run.publish(events.MemoryUsed(time.time(), in_memory, on_disk, budget))
 
     def failed(self, job: Job, node: Node, error: BaseException, trail: Sequence[str] = ()) -> None:
         """A task raised: say where, in the exception's notes and in the events; once for each node.

@@ -27,6 +27,7 @@ from graphray.executors.protocol import (
     Instruction,
     JobAdded,
     JobClosed,
+    MemoryTight,
     NodesAdded,
     Recall,
     Released,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from graphray.executors.cache.nodes import Plan
     from graphray.graph.node import Node
     from graphray.graph.task import Task
 
@@ -60,6 +62,7 @@ __all__ = [
     "Job",
     "JobAdded",
     "JobClosed",
+    "MemoryTight",
     "NodesAdded",
     "Recall",
     "Released",
@@ -110,6 +113,7 @@ class Core:
         self.costs: weakref.WeakKeyDictionary[Task, list[float]] = (
             weakref.WeakKeyDictionary()
         )  # calls and seconds so far
+        self.tight = False  # little memory is left for results
         self.delayed: list[tuple[float, int, Job, Node]] = []  # a heap: nodes to be called again, and when
         self._ids = count(1)
         self._out: list[Instruction] = []
@@ -126,9 +130,9 @@ class Core:
             self._unit_done(event)  # type: ignore[arg-type]
             event.unit.inputs = {}  # type: ignore[attr-defined]  # let go of, before what comes next is begun
         elif kind is JobAdded:
-            self._job_added(event.job)  # type: ignore[attr-defined]
+            self._job_added(event)  # type: ignore[arg-type]
         elif kind is NodesAdded:
-            self._add(event.job, event.roots)  # type: ignore[attr-defined]
+            self._add(event.job, event.roots, event.plan)  # type: ignore[attr-defined]
         elif kind is UnitRecalled:
             self._unit_recalled(event.unit, event.nodes)  # type: ignore[attr-defined]
         elif kind is UnitDelayed:
@@ -140,6 +144,8 @@ class Core:
         elif kind is WorkerJoined:
             self.workers.add(event.worker)  # type: ignore[attr-defined]
             self.idle.append(event.worker)  # type: ignore[attr-defined]
+        elif kind is MemoryTight:
+            self.tight = event.tight  # type: ignore[attr-defined]
         elif kind is WorkerLost:
             self._worker_lost(event)  # type: ignore[arg-type]
         if self.delayed and self.delayed[0][0] <= now:
@@ -147,7 +153,7 @@ class Core:
         self._assign()
         if self.idle and self.units:
             self._recall()
-        elif self.ahead:
+        elif self.ahead and not self.tight:
             self._assign_ahead()
         return self._out
 
@@ -162,12 +168,12 @@ class Core:
 
     # ---- jobs
 
-    def _job_added(self, job: Job) -> None:
-        self.jobs.append(job)
-        self._add(job, job.roots)
+    def _job_added(self, event: JobAdded) -> None:
+        self.jobs.append(event.job)
+        self._add(event.job, event.job.roots, event.plan)
 
-    def _add(self, job: Job, roots: Sequence[Node]) -> None:
-        job.add(roots, self.sequential)
+    def _add(self, job: Job, roots: Sequence[Node], plan: Plan | None) -> None:
+        job.add(roots, self.sequential, plan)
         self._check_finished(job)
 
     def _check_finished(self, job: Job) -> None:
@@ -196,7 +202,7 @@ class Core:
     def _assign(self) -> None:
         """Give the idle workers units, the jobs in turn."""
         while self.idle:
-            job = next((j for j in self.jobs if j.ready), None)
+            job = next((j for j in self.jobs if j.ready and (not self.tight or self._frees_memory(j))), None)
             if job is None:
                 return
             if len(self.jobs) > 1:
@@ -207,11 +213,20 @@ class Core:
             if self.sequential:
                 job.ready = []
                 unit = Unit(next(self._ids), job, worker, nodes, float("inf"), False)
-                unit.exports = job.roots
+                unit.exports = [n for n in job.roots if n not in job.values] if job.values else job.roots
             else:
                 unit = self._take(job, worker)
             self.units[worker] = unit
             self._run(unit)
+
+    def _frees_memory(self, job: Job) -> bool:
+        """While memory is short: have a node come next that uses a result, before any that only makes one."""
+        ready = job.ready
+        for i in range(len(ready) - 1, -1, -1):
+            if ready[i]._deps:
+                ready.append(ready.pop(i))
+                return True
+        return not self.units
 
     def _idle_for(self, job: Job) -> str:
         """The idle worker that the node ready last belongs to (`near=`), or else the one that has been idle longest."""
@@ -258,7 +273,7 @@ class Core:
         mean = tally[1] / tally[0] if tally is not None else None
         at_hand = (mean or BUDGET / PROBE) * (len(ready) + 1)
         limit = min(max(at_hand / (2 * workers), LEAST), BUDGET)
-        if mean is not None and not consumers and first._task._options["near"] is None and not alone:
+        if mean is not None and not consumers and first._task._options["near"] is None and not (alone or self.tight):
             alike = self._take_alike(ready, first, min(round(limit / max(mean, 1e-9)), LARGEST))
             return self._unit(job, worker, alike, BUDGET, hungry, len(alike) > 1)
         nodes: list[Node] = []
@@ -312,7 +327,7 @@ class Core:
                 if hungry and len(local) > 1 and self._worth(local) >= LEAST:
                     break
                 shared = shared or len(local) > 1
-            elif cost >= limit or not ready or ready[-1]._task.alone or (alone and ready[-1] in alone):
+            elif cost >= limit or not ready or self.tight or ready[-1]._task.alone or (alone and ready[-1] in alone):
                 break
             else:
                 local.append(ready.pop())
@@ -484,7 +499,7 @@ class Core:
             over = deaths >= max(DEATHS, options["retries"] + 1)
         job.attempts[node] = failures, deaths
         if over:
-            self._out.append(GivenUp(job, node, error))
+            self._out.append(GivenUp(job, node, error, event.worker, unit.inputs))
             if not job.collect:
                 self._end(job, error)
                 return

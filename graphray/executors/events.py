@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from graphray.graph.node import Node
@@ -47,14 +47,143 @@ class UnitStarted(RunEvent):
 
 
 class UnitFinished(RunEvent):
-    """A worker ended a unit; per task name, how many calls were made and the seconds they took."""
+    """A worker ended a unit; per task name, how many calls were made and the seconds they took.
 
-    __slots__ = ("spent", "worker")
+    Attributes:
+        began: when the worker began to run it, in seconds since the epoch; None where that is not known.
+        ended: when it was done.
+        received: bytes that it read from the store.
+        sent: bytes that it wrote there.
+        spans: of each node, its task's name, its label, when it began, its seconds, and which attempt; only while
+            somebody asks (a trace).
+    """
 
-    def __init__(self, time: float, worker: str, spent: Mapping[str, tuple[int, float]]) -> None:
+    __slots__ = ("began", "ended", "received", "sent", "spans", "spent", "worker")
+
+    def __init__(
+        self,
+        time: float,
+        worker: str,
+        spent: Mapping[str, tuple[int, float]],
+        began: float | None = None,
+        ended: float | None = None,
+        received: int = 0,
+        sent: int = 0,
+        spans: Sequence[tuple[str, str, float, float, int]] = (),
+    ) -> None:
         super().__init__(time)
         self.worker = worker
         self.spent = spent
+        self.began = began
+        self.ended = ended
+        self.received = received
+        self.sent = sent
+        self.spans = spans
+
+
+class WorkerStarted(RunEvent):
+    """A worker is ready for the run's work."""
+
+    __slots__ = ("pid", "worker")
+
+    def __init__(self, time: float, worker: str, pid: int | None = None) -> None:
+        super().__init__(time)
+        self.worker = worker
+        self.pid = pid
+
+
+class WorkerLost(RunEvent):
+    """A worker is gone: with which exit code, by which signal, the most memory it had (bytes), and at which node."""
+
+    __slots__ = ("exitcode", "memory", "running", "signal", "worker")
+
+    def __init__(
+        self,
+        time: float,
+        worker: str,
+        exitcode: int | None = None,
+        signal: str | None = None,
+        memory: int | None = None,
+        running: str = "",
+    ) -> None:
+        super().__init__(time)
+        self.worker = worker
+        self.exitcode = exitcode
+        self.signal = signal
+        self.memory = memory
+        self.running = running
+
+
+class NodeRetried(RunEvent):
+    """A node's call has failed, or its worker died: attempt number `attempt` is made in `delay` seconds."""
+
+    __slots__ = ("attempt", "delay", "error", "node")
+
+    def __init__(self, time: float, node: str, error: str, attempt: int, delay: float) -> None:
+        super().__init__(time)
+        self.node = node
+        self.error = error
+        self.attempt = attempt
+        self.delay = delay
+
+
+class CacheHit(RunEvent):
+    """A node's result, of `nbytes` bytes, was in the cache."""
+
+    __slots__ = ("nbytes", "node")
+
+    def __init__(self, time: float, node: str, nbytes: int) -> None:
+        super().__init__(time)
+        self.node = node
+        self.nbytes = nbytes
+
+
+class CacheStored(RunEvent):
+    """`results` results, of `nbytes` bytes together, were put into the cache by a worker."""
+
+    __slots__ = ("nbytes", "results", "worker")
+
+    def __init__(self, time: float, worker: str, results: int, nbytes: int) -> None:
+        super().__init__(time)
+        self.worker = worker
+        self.results = results
+        self.nbytes = nbytes
+
+
+class Spilled(RunEvent):
+    """Results of `nbytes` bytes were moved to disk; `store` bytes are left in memory."""
+
+    __slots__ = ("nbytes", "store")
+
+    def __init__(self, time: float, nbytes: int, store: int) -> None:
+        super().__init__(time)
+        self.nbytes = nbytes
+        self.store = store
+
+
+class MemoryUsed(RunEvent):
+    """Bytes of results in shared memory (`store`) and on disk (`spilled`), and how many may be in memory."""
+
+    __slots__ = ("limit", "spilled", "store")
+
+    def __init__(self, time: float, store: int, spilled: int, limit: int) -> None:
+        super().__init__(time)
+        self.store = store
+        self.spilled = spilled
+        self.limit = limit
+
+
+class Printed(RunEvent):
+    """A task printed lines on a worker, to `stream` ("stdout" or "stderr")."""
+
+    __slots__ = ("node", "stream", "text", "worker")
+
+    def __init__(self, time: float, worker: str, node: str, stream: str, text: str) -> None:
+        super().__init__(time)
+        self.worker = worker
+        self.node = node
+        self.stream = stream
+        self.text = text
 
 
 class Progressed(RunEvent):

@@ -25,11 +25,13 @@ from graphray.executors.core import (
     cancelled,
 )
 from graphray.executors.core import Run as RunUnit
+from graphray.executors.job import Known
 from graphray.executors.machine import Machine
 from graphray.executors.run import BaseRun, GrowingRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from graphray.executors.core import Event, Job, Unit
@@ -88,7 +90,7 @@ class InProcess(Executor):
         self._runs[run.job] = run
         core.handle(WorkerJoined("inprocess"), 0.0)
         run.publish_started()
-        self._handle(run, JobAdded(run.job))
+        self._handle(run, JobAdded(run.job, self._look_up(run, run.job.roots)))
 
     def _handle(self, run: BaseRun, event: Event) -> None:
         with run.lock:  # it may be cancelled by another thread
@@ -116,6 +118,7 @@ class InProcess(Executor):
         job = run.job
         machine = Machine("inprocess", job.seed, job.collect)
         machine.emit = lambda node, data: self.emitted(job, "inprocess", node.label, data)
+        _set_up(machine, unit)
         machine.attempts = job.attempts
         machine.tell = lambda again: self.retried(job, again)
         machine.load(unit.nodes, unit.exports, unit.inputs)
@@ -145,6 +148,7 @@ class InProcess(Executor):
         values = machine.exported(unit.exports, left) if job.growing else machine.values
         self.report_failures(job, values)
         run.note_spent("inprocess", machine.spent)
+        _note_marks(machine, unit, [*values, *left])
         grown = machine.grown_and_done(unit.nodes, left)
         done = UnitDone("inprocess", unit, values, left, machine.awaiting(), machine.failed, machine.spent, grown)
         self._handle(run, done)
@@ -191,12 +195,36 @@ class InProcess(Executor):
                 return node
             added = self._added.pop(run.job, None)
             if added:
-                self._handle(run, NodesAdded(run.job, added))
+                plan = self._look_up(run, added, Known(run.job))
+                self._handle(run, NodesAdded(run.job, added, plan))
             unit = self._take_unit(run)
             if unit is not None:
                 self._drive(run, unit)
             else:
                 self._handle(run, Tick())
+
+
+def _set_up(machine: Machine, unit: Unit) -> None:
+    """What a machine has to know of the run's options; before it is loaded."""
+    job = unit.job
+    machine.audit, machine.capsules = job.audit, job.capsules
+    machine.cache = job.cache
+    if job.cache is None:
+        return
+    machine.same = job.same
+    for node, mark in [(n, job.marks[n]) for n in (*unit.nodes, *unit.inputs) if n in job.marks]:
+        if mark & 1:
+            machine.seeded.add(node)
+        if mark & 2:
+            machine.transient.add(node)
+
+
+def _note_marks(machine: Machine, unit: Unit, nodes: Iterable[Node]) -> None:
+    """What a machine has learned about nodes that others will meet."""
+    for node in nodes if machine.cache is not None else ():
+        mark = (node in machine.seeded) + 2 * (node in machine.transient)
+        if mark:
+            unit.job.marks[node] = mark
 
 
 def _limited_threads(threads: int | None) -> Any:
@@ -278,6 +306,7 @@ class _Threads(InProcess):
         machine.emit = lambda node, data: self.emitted(job, unit.worker, node.label, data)
         machine.hungry = unit.hungry
         machine.delegates = True
+        _set_up(machine, unit)
         machine.attempts = {n: job.attempts[n] for n in unit.nodes if n in job.attempts} if job.attempts else {}
         machine.load(unit.nodes, unit.exports, unit.inputs)
         if not job.over:
@@ -291,6 +320,7 @@ class _Threads(InProcess):
             self.failed(job, *failed, machine.trail)
         left = machine.left()
         values = machine.exported(unit.exports, left)
+        _note_marks(machine, unit, [*values, *left])
         grown = machine.grown_and_done(unit.nodes, left)
         return UnitDone(
             unit.worker, unit, values, left, machine.awaiting(), failed, machine.spent, grown, again=machine.again

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from graphray.executors.audit import Audit
+    from graphray.executors.cache.nodes import NodeCache, Plan
+    from graphray.executors.capsule import Capsules
     from graphray.executors.protocol import UnitDone
 
 
@@ -105,21 +108,40 @@ class Job:
         self.alone: set[Node] = set()  # nodes to be run in units of their own: one of them may do harm
         self.delayed: set[Node] = set()  # nodes that are to be called again, and not yet
         self.attempts: dict[Node, tuple[int, int]] = {}  # how often a node's call has failed, and its worker died
+        self.places: dict[Node, int] | None = None  # of its nodes in order, and who needs each: see `spilling`
+        self.users: dict[Node, list[Node]] = {}
+        self.memory: int | None = None  # bytes of results above which the run's engine moves some to disk
+        self.spans = False  # somebody wants to know when each node ran
+        self.capsules: Capsules | None = None
+        self.audit: Audit | None = None
+        self.cache: NodeCache | None = None
+        self.settled: list[tuple[Node, Node]] = []  # with a cache: nodes that have got their value from another
+        self.ordered: list[Node] = []  # with a cache: the nodes that were to be run
+        self.same: dict[Node, Node] = {}  # nodes of equal digest, and the one of each that runs
+        self.marks: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()  # see `Machine.marks`
         self.total = 0
         self.done = 0
         self.failures = 0
         self.error: BaseException | None = None
         self.over = False
 
-    def add(self, roots: Sequence[Node], sequential: bool) -> None:
-        """Want the values of further nodes. In sequence, their order is all there is to know."""
+    def add(self, roots: Sequence[Node], sequential: bool, plan: Plan | None = None) -> None:
+        """Want the values of further nodes. In sequence, their order is all there is to know.
+
+        Args:
+            roots: the nodes.
+            sequential: there is one worker.
+            plan: what the run's cache has found, see `cache.nodes.plan`.
+        """
         before = len(self.wanted)
         self.wanted.update(roots)
         self.missing += len(self.wanted) - before
-        if not self.growing:
-            order: Sequence[Node] = self.nodes or topological(roots)
+        if plan is not None:
+            order: Sequence[Node] = self._take_up(plan, sequential)
+        elif not self.growing:
+            order = self.nodes or topological(roots)
         else:
-            order = topological(roots, _Known(self))
+            order = topological(roots, Known(self))
         if sequential:
             self.total += len(order)
             self.ready += order
@@ -128,6 +150,25 @@ class Job:
             for node in order:
                 self.values.update([(d, self.held[d]) for d in node._deps if d in self.held])
         self.plan(order)
+
+    def _take_up(self, plan: Plan, sequential: bool) -> Sequence[Node]:
+        """Take the values that the cache has; what is still to be run."""
+        order: Sequence[Node] = plan.order
+        self.values.update(plan.known)
+        self.marks.update(dict.fromkeys(plan.seeded, 1))
+        for node in plan.known:
+            if node in self.wanted:
+                self._wanted_done(node)
+        if sequential:
+            self.same.update(plan.same)
+            return order
+        self.same.update(plan.same)
+        for node, twin in plan.same.items():
+            # It has the value of its twin once that is there, whatever it needs itself.
+            self.awaiting.setdefault(twin, []).append(node)
+            self.ran.add(node)
+        self.total += len(plan.same)
+        return [n for n in order if n not in plan.same] if plan.same else order
 
     def plan(self, order: Sequence[Node]) -> None:
         """Take up new nodes, each after what it needs."""
@@ -254,6 +295,8 @@ class Job:
                 for target in awaiting.pop(node):
                     known[target] = _of_target(value, target)
                     work.append(target)
+                    if self.cache is not None and target not in self.same:
+                        self.settled.append((target, node))
             if node in wanted:
                 self._wanted_done(node)
             elif node in known and node not in uses:
@@ -337,7 +380,7 @@ class Job:
 
     def finish_sequence(self, unit: Unit, values: dict[Node, Any]) -> None:
         """Everything that was wanted is done, by the one worker there is."""
-        self.values = values
+        self.values = {**self.values, **values} if self.values else values
         self.done += len(unit.nodes)
         self.missing -= len(unit.exports)
         if self.collect:
@@ -377,6 +420,8 @@ class Job:
         for _, inner in event.awaiting:
             if inner in values and inner in self.awaiting:
                 for target in self.awaiting.pop(inner):
+                    if self.cache is not None:
+                        self.settled.append((target, inner))
                     self._finish([target], {target: _of_target(values[inner], target)}, {})
         self._release(at_hand, at_hand)
 
@@ -441,7 +486,7 @@ class Held:
         return len(self._values)
 
 
-class _Known:
+class Known:
     """The nodes a growing job has taken up or computed, as a container for `topological`."""
 
     def __init__(self, job: Job) -> None:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from graphray.executors.cache.nodes import CacheSettings
+
 
 class Settings(NamedTuple):
     """What holds for a whole run."""
@@ -16,6 +18,9 @@ class Settings(NamedTuple):
     seed: int = 0
     collect: bool = False
     spans: bool = False  # tell when each node ran
+    cache: CacheSettings | None = None
+    capsules: str | None = None  # the directory for capsules of failures
+    audit: bool = False
 
 
 class UnitLetter(NamedTuple):
@@ -31,10 +36,12 @@ class UnitLetter(NamedTuple):
     numbers: Sequence[int] | None  # the place in `tasks` of each node's; None: there is one for all
     columns: Any
     inputs: Sequence[Any]
-    digests: Sequence[bytes | str]  # of the inputs, where a node derives a seed from them
+    digests: Sequence[bytes | str]  # of the inputs, where a node derives a seed from them; with a cache, of all
+    marks: Mapping[int, int]  # what is known of nodes with a cache, see `Machine.marks`
     exports: Sequence[int] | None  # nodes whose values are to come back; None: all
     attempts: Mapping[int, tuple[int, int]]  # by node: how often its call has failed, and its worker died
     free: Sequence[str]  # segments of the worker's own that it can write again
+    room: float  # bytes of arrays that the unit may make before the rest is handed back
 
 
 class Rest(NamedTuple):
@@ -58,6 +65,10 @@ class UnitAnswer(NamedTuple):
     failed: tuple[int, Any, Sequence[str]] | None = None  # node, packed error, trail
     spent: Sequence[tuple[int, float, float]] = ()  # by task: calls and seconds
     failures: Sequence[Any] = ()
+    marks: Mapping[int, int] = {}
+    hits: int = 0  # found in the cache
+    stored: int = 0  # put there
+    stored_bytes: int = 0
     grown: int = 0
     again: tuple[int, int, float, Any] | None = None  # node to be called again: failures so far, delay, packed error
     began: float = 0.0

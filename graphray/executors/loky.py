@@ -23,6 +23,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 import weakref
 
 from loky.backend import get_context
@@ -37,6 +38,7 @@ from graphray.executors.core import (
     Job,
     JobAdded,
     JobClosed,
+    MemoryTight,
     UnitDelayed,
     UnitDone,
     UnitRecalled,
@@ -44,8 +46,10 @@ from graphray.executors.core import (
     WorkerLost,
 )
 from graphray.executors.letters import Settings, UnitAnswer, UnitLetter
+from graphray.executors.memory import parse_budget
+from graphray.executors.spilling import least_soon_needed
 from graphray.executors.store.registry import Registry, Stored, find_stored, loaded
-from graphray.executors.store.segments import Written
+from graphray.executors.store.segments import LEAST, Written
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH, main
 from graphray.graph.containers import ATOMS, freeze, rewrite
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from graphray.executors.cache import Entry
     from graphray.executors.core import Unit
     from graphray.executors.run import BaseRun
     from graphray.graph.task import Task
@@ -65,6 +70,7 @@ if TYPE_CHECKING:
 AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fits into a pipe whose reader is busy
 PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
 STARTS = 3  # times in a row that a worker may die before it says hello
+LEAST_ROOM, MOST_ROOM = 8 << 20, 256 << 20  # bytes of arrays that one unit may make
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
 
 _THREAD_VARIABLES = (
@@ -169,6 +175,8 @@ class Loky(Executor):
         self._known: weakref.WeakValueDictionary[int, Task] = weakref.WeakValueDictionary()
         self._units: dict[int, Unit] = {}
         self._store: Registry | None = None
+        self._memory = parse_budget(None)
+        self._told_of_disk = False
         self._spares_wanted = 0
         self._events: collections.deque[Event] = collections.deque()
 
@@ -293,11 +301,20 @@ class Loky(Executor):
         """A value, out of the store if it is in there."""
         return loaded(value) if type(value) not in ATOMS else value
 
-    def keep(self, value: Any) -> None:
+    def keep(self, value: Any) -> Any:
         """Hold on to a value's bytes beyond the end of the store."""
         if type(value) not in ATOMS:
             for stored in find_stored(value):
                 stored.secure()
+        return value
+
+    def adopt(self, entry: Entry, node: Node) -> Any:
+        """A cached value; a large one stays in its file, which the workers map."""
+        if entry.size < LEAST:
+            return super().adopt(entry, node)
+        self._ensure_started()
+        assert self._store is not None
+        return self._store.foreign(entry.path, entry.size, entry.table)
 
     def _tell_of_segments(self, p: _Process) -> None:
         """Which segments are gone.
@@ -309,6 +326,53 @@ class Loky(Executor):
             drops, p.drops = p.drops, []
             with contextlib.suppress(OSError):
                 p.control.send(("drop", drops))
+
+    def _no_disk(self, error: OSError) -> None:
+        """Results cannot be moved to disk: they stay in memory, and all goes on for as long as that lasts."""
+        if not self._told_of_disk:
+            self._told_of_disk = True
+            with contextlib.suppress(Warning):  # where warnings are errors: this is the engine's thread
+                warnings.warn(
+                    f"results fill more memory than they are to ({self._budget():,} bytes), and cannot be moved to "
+                    f"disk ({error}); have TMPDIR point to where there is room, or give more with memory=",
+                    stacklevel=2,
+                )
+
+    def _room(self) -> int:
+        """Bytes of arrays that a unit may make: a small part of what all of them may."""
+        return min(max(self._budget() // (8 * self.workers), LEAST_ROOM), MOST_ROOM)
+
+    def _budget(self) -> int:
+        """Bytes of results in memory, above which some go to disk: what the most modest of the runs asks for."""
+        asked = [job.memory for job in self._runs if job.memory is not None]
+        return min(asked) if asked else self._memory
+
+    def _relieve(self) -> None:
+        """Keep within the budget: free segments go, then results move to disk, those needed last before others."""
+        store = self._store
+        assert store is not None
+        budget = self._budget()
+        # What the workers are at, and have next, comes on top of what is there.
+        coming = min(max(budget // 5, 2 * self.workers * store.largest), budget * 7 // 10)
+        full = budget - coming
+        enough = full * 3 // 4
+        if store.in_memory > enough:
+            self._drop(store.trim(0))
+        if store.in_memory > full:
+            for stored in least_soon_needed(list(self._runs)):
+                if store.in_memory <= enough:
+                    break
+                try:
+                    moved, drops = store.spill(stored)
+                except OSError as error:
+                    self._no_disk(error)
+                    break
+                self._drop(drops)
+                if moved:
+                    self.spilled(moved, store.in_memory, store.on_disk, budget)
+        tight = store.in_memory > full
+        if tight != self._core.tight:
+            self.post(MemoryTight(tight))
 
     def _collect(self) -> None:
         """Deal with what nobody refers to any more."""
@@ -359,7 +423,7 @@ class Loky(Executor):
         free = store.free_for(p.name)
         letter = UnitLetter(
             unit=unit.id,
-            settings=Settings(job.seed, job.collect),
+            settings=_settings(job),
             hungry=unit.hungry,
             budget=unit.budget,
             new_tasks=new,
@@ -369,9 +433,11 @@ class Loky(Executor):
             columns=columns,
             inputs=[self._travelling(job, n, v) for n, v in unit.inputs.items()],
             digests=self._digests(unit, outside),
+            marks={i: job.marks[n] for n, i in index.items() if n in job.marks} if job.marks else {},
             exports=None if unit.exports is nodes else [index[n] for n in unit.exports],
             attempts=attempts,
             free=free,
+            room=self._room(),
         )
         try:
             frames = dumps(letter)
@@ -415,10 +481,12 @@ class Loky(Executor):
 
     def _digests(self, unit: Unit, outside: list[Node]) -> list[bytes | str]:
         """Digests of what comes from outside, where a node of the unit derives a seed from them."""
-        if not outside or not any([n._task.seed or n._task.kind == "macro" for n in unit.nodes]):
-            return []
         from graphray.graph.digest import tell, wanted
 
+        if unit.job.cache is not None:
+            return tell([*outside, *unit.nodes])
+        if not outside or not any([n._task.seed or n._task.kind == "macro" for n in unit.nodes]):
+            return []
         return tell(outside) if any(map(wanted, unit.nodes)) else []
 
     def _refuse(self, unit: Unit, error: Exception) -> None:
@@ -460,8 +528,9 @@ class Loky(Executor):
 
     def next_events(self, timeout: float | None) -> list[Any]:
         """What the workers say, and what other threads post."""
-        events: list[Any] = self._drain()
         self._collect()
+        self._relieve()
+        events: list[Any] = self._drain()
         soon = self._kill_late()
         if soon is not None:
             timeout = soon if timeout is None else min(soon, timeout)
@@ -530,6 +599,10 @@ class Loky(Executor):
             p.ready = True
             self._false_starts = 0
             return self._join(p)
+        if kind == "printed":
+            unit = self._units.get(message[1])
+            self.printed(unit.job if unit is not None else None, p.name, *message[2:])
+            return None
         if kind == "kept":
             assert self._store is not None
             self._store.looked_at(message[1])
@@ -600,6 +673,7 @@ class Loky(Executor):
             "received": answer.read,
             "sent": answer.written,
             "spans": answer.spans,
+            "cached": (answer.hits, answer.stored, answer.stored_bytes),
         }
         done = UnitDone(p.name, unit, {}, spent=tallies, report=report, grown=answer.grown)
         if answer.failed is not None:
@@ -610,23 +684,26 @@ class Loky(Executor):
             done.failed = (node, error)
             return done
         if answer.rest is None:
+            unit.job.marks.update({table[i]: mark for i, mark in answer.marks.items()})
             values = [v if type(v) in ATOMS else self._value(p, v) for v in answer.values]
             done.values = dict(zip(unit.exports, values, strict=True))
             return done
         rest = answer.rest
         stand_ins = [Node(VALUE, (), None, (), CONSTANT) for _ in range(rest.stand_ins)]
         table += stand_ins
-        if rest.digests:
-            from graphray.graph.digest import pin
-
-            for node, digest in zip(stand_ins, rest.digests, strict=True):
-                pin(node, digest)
         import pickle
 
         for number, task_body in rest.new_tasks:
             task = p.tasks[number] = pickle.loads(task_body)
         if rest.tasks:
-            unpack([self._known[i] if i > 0 else p.tasks[i] for i in rest.tasks], rest.columns, table)
+            new = unpack([self._known[i] if i > 0 else p.tasks[i] for i in rest.tasks], rest.columns, table)
+        else:
+            new = []
+        if rest.digests:
+            from graphray.graph.digest import pin
+
+            for node, digest in zip([*stand_ins, *new], rest.digests, strict=False):  # with a cache, of all
+                pin(node, digest)
         known = {table[i]: self._value(p, v) for i, v in answer.values.items()}
         for i, packed, cause in answer.failures:
             node = table[i]
@@ -638,6 +715,7 @@ class Loky(Executor):
                 known[node] = Failure(unpack_error(packed), node, origin)
         done.values = known
         done.left = [table[i] for i in rest.left]
+        unit.job.marks.update({table[i]: mark for i, mark in answer.marks.items()})
         done.awaiting = [(table[t], table[r]) for t, r in rest.awaiting]
         if answer.again is not None:
             place, times, delay, packed = answer.again
@@ -751,6 +829,17 @@ def _wait_for_end(p: _Process) -> tuple[int | None, int | None]:
         else:
             time.sleep(0.001)
     return p.process.exitcode, memory
+
+
+def _settings(job: Job) -> Settings:
+    return Settings(
+        seed=job.seed,
+        collect=job.collect,
+        spans=job.spans,
+        cache=job.cache.settings if job.cache is not None else None,
+        capsules=job.capsules.directory if job.capsules is not None else None,
+        audit=job.audit is not None,
+    )
 
 
 class _Descriptor:

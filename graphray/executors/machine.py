@@ -14,10 +14,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from operator import length_hint
 
 from graphray.errors import Failure, TaskTimeout
 from graphray.executors import context
+from graphray.executors.capsule import of_machine
 from graphray.executors.context import enter, leave
 from graphray.executors.failures import describe_call
 from graphray.executors.marker import APART, DONE, OUTER, write_name
@@ -32,9 +34,15 @@ from graphray.graph.sources import QUOTE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TypeAlias
 
+    from graphray.executors.audit import Audit
+    from graphray.executors.cache.nodes import NodeCache
+    from graphray.executors.capsule import Capsules
     from graphray.graph.task import Task
+
+    # Of a node that ran: its task's name and its label, when it began (`time.perf_counter`), its seconds, the attempt.
+    Span: TypeAlias = tuple[str, str, float, float, int]
 
 FOREVER = float("inf")
 _LATER = object()  # in place of a value: it will be that of a node that the task returned
@@ -89,6 +97,15 @@ class Machine:
         self.attempts: Mapping[Node, tuple[int, int]] = {}  # how often a node's call has failed, and its worker died
         self.delegates = False  # somebody else sees to what is to be called again, or alone
         self.again: Again | None = None  # what ended the last `run`: a node that is left and was called in vain
+        self.audit: Audit | None = None
+        self.capsules: Capsules | None = None
+        self.same: dict[Node, Node] = {}  # nodes that take the value of another, of equal digest
+        self.cache: NodeCache | None = None
+        self.spans: list[Span] | None = None  # of the nodes that ran, where somebody wants to know
+        self.room = FOREVER  # bytes of arrays that may be made before the rest is handed back
+        self.made = 0
+        self.transient: set[Node] = set()  # nodes inside iterations, whose values are not kept
+        self.seeded: weakref.WeakSet[Node] = weakref.WeakSet()  # depend on the root seed, unbeknown to their digests
         self.apart = False  # the next node is to be a unit of its own
         self.tell: Callable[[Again], None] | None = None  # where this machine waits itself
         self.late: set[Task] = set()  # tasks that were warned of
@@ -127,9 +144,9 @@ class Machine:
         self._wanted = ()
 
     def _count_uses(self, order: Iterable[Node]) -> None:
-        uses = self.uses
+        uses, same = self.uses, self.same
         for node in order:
-            for d in node._deps:
+            for d in (same[node],) if same and node in same else node._deps:
                 uses[d] = uses.get(d, 0) + 1
 
     # ---- running
@@ -150,7 +167,7 @@ class Machine:
         # One pass per node: everything here is paid for each of a million nodes.
         values, uses, spent, frames = self.values, self.uses, self.spent, self._frames
         get, clock, marker = values.get, time.perf_counter, self.marker
-        atoms, known = ATOMS, self._known
+        atoms, known, same, audit = ATOMS, self._known, self.same, self.audit
         node: Any = None
         tally: Any = None
         last_task: Any = None
@@ -160,6 +177,7 @@ class Machine:
         try:
             while frames:
                 todo, target, result, _ = frames[-1]
+                looked_after = self.cache is not None or self.spans is not None
                 for node in todo:
                     if (now >= deadline and count > first) or self.halt:
                         _step_back(todo)
@@ -170,7 +188,7 @@ class Machine:
                         continue
                     task = node._task
                     deps = node._deps
-                    if self.failures and deps and self._skip(node):
+                    if (same and node in same and self._repeat(node)) or (self.failures and deps and self._skip(node)):
                         known.discard(node)
                         count += 1
                         continue
@@ -182,7 +200,7 @@ class Machine:
                             write_name(marker, task.name)
                     form = node._form
                     args = node._args
-                    fn = task.direct
+                    fn = task.direct if audit is None else None
                     try:
                         if fn is not None:
                             if form == CONSTANT:
@@ -202,7 +220,7 @@ class Machine:
                             count += 1
                             continue
                         elif task.kind == "macro":
-                            value = task.fn(node, values.__getitem__)
+                            value = task.fn(node, values.__getitem__, self._keeper())
                         else:
                             value = self._call(node)
                         if type(value) not in atoms:
@@ -244,6 +262,9 @@ class Machine:
                             tally = spent[task] = [0, 0.0]
                     tally[0] += 1
                     tally[1] += now - then
+                    if looked_after:
+                        self._note(node, value, then, now)
+                        now = clock()  # what that took is not the next one's time
                 else:
                     frames.pop()
                     if target is not None:
@@ -273,6 +294,11 @@ class Machine:
         if type(x) is Node or type(x) is Graph:
             self._found.append(x)
             return x
+        size = getattr(x, "nbytes", 0)
+        if type(size) is int and size:
+            self.made += size
+            if self.made > self.room:
+                self.halt = True
         return read_only(x)
 
     def _call(self, node: Node) -> Any:
@@ -280,13 +306,15 @@ class Machine:
         task = node._task
         if task.alone and self.delegates and self._length > 1:
             raise _Apart
-        seed = {"seed": self._seed_of(node)} if task.seed else {}
-        if node in self.attempts:
-            self.attempt = 1 + sum(self.attempts[node])
-        args = rewrite(node._args, self._argument, True)
-        kwargs = rewrite(node._kwargs, self._argument, True) if node._kwargs else {}
+        seed = {"seed": self.seed_of(node)} if task.seed else {}
+        self.attempt = self.attempt_of(node)
         began = time.perf_counter()
-        value = task.callable(*args, **kwargs, **seed)
+        if self.audit is not None and self.audit.samples(task):
+            value = self.audit.call(node, lambda: self._arguments(node, seed), task.callable)
+            began = time.perf_counter()
+        else:
+            args, kwargs = self._arguments(node, seed)
+            value = task.callable(*args, **kwargs)
         timeout = task._options["timeout"]
         if timeout is not None and time.perf_counter() - began > timeout:
             self._too_late(node, timeout, time.perf_counter() - began)
@@ -296,6 +324,10 @@ class Machine:
             if got != f"{task.outputs} of them" and type(value) is not Graph:
                 raise TypeError(f"{task.name} is declared with outputs={task.outputs}, and returned {got}")
         return value
+
+    def _arguments(self, node: Node, more: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args = rewrite(node._args, self._argument, True)
+        return args, {**(rewrite(node._kwargs, self._argument, True) if node._kwargs else {}), **more}
 
     def _too_late(self, node: Node, timeout: float, seconds: float) -> NoReturn:
         """A call came back after its time.
@@ -315,7 +347,12 @@ class Machine:
                 )
         raise TaskTimeout(f"{node.label} took {seconds:.3g} s, longer than its timeout of {timeout} s")
 
-    def _seed_of(self, node: Node) -> int:
+    def seed_of(self, node: Node) -> int:
+        """The seed that a node's task gets.
+
+        Raises:
+            Unhashable: the node has no digest, from which it derives.
+        """
         from graphray.graph.digest import derive_seed, digest_all, remembered
 
         if not hasattr(node, "_digest"):
@@ -328,10 +365,11 @@ class Machine:
         """`node` returned nodes: plan them and wait in a frame for their result; `_LATER` says so."""
         self._found.clear()
         inner = as_node(rewrite(value, _graphs_as_structures))
+        order = self._plan(inner, node)
         if inner in self.values:
             known = self.values[inner]
+            self._inherit(node, inner)
             return known.skipping(node) if type(known) is Failure else known
-        order = self._plan(inner, node)
         if self.marker is not None:
             self.marker[OUTER] = self._length - length_hint(self._frames[0][0])
         if not self._dynamic:
@@ -339,6 +377,8 @@ class Machine:
             self._known.update(_remaining(self._frames[0][0]), (node,))
             self._keep_wanted()
         order_new = [n for n in order if n not in self._known]  # others are counted: they are to run later anyway
+        if self.cache is not None and (node in self.transient or node._task.kind == "macro"):
+            self.transient.update(order_new)
         self.grown += len(order_new)
         self._count_uses(order_new)
         self._known.update(order_new)
@@ -359,6 +399,10 @@ class Machine:
         """What has to run for `root`, stopping at values that are known."""
         values = self.values
         waiting = self._waiting
+        cache = self.cache
+        passing = cache is not None and (node in self.transient or node._task.kind == "macro")
+        if cache is not None and not passing:
+            cache.learn([root])
         order: list[Node] = []
         opened: set[Node] = set()
         stack: list[Any] = [root]
@@ -370,11 +414,84 @@ class Machine:
                 if n is node or n in waiting:
                     raise RecursionError(f"{node.label} returned a node that needs the value of {n.label} itself")
                 opened.add(n)
+                if cache is not None and cache.wants(n, passing) and self._find(cache, n):
+                    continue
                 if n._deps:
                     stack += (n, None, *n._deps[::-1])
                 else:
                     order.append(n)
         return order
+
+    # ---- what is kept
+
+    def _keeper(self) -> Any:
+        """What stores and finds the states of iterations, where there is a cache."""
+        if self.cache is None:
+            return None
+        from graphray.executors.cache.iteration import Keeper
+
+        return Keeper(self.cache, self.seeded)
+
+    def _find(self, cache: NodeCache, node: Node) -> bool:
+        """Whether the value of a node that a task returned is in the cache; it is at hand then."""
+        found = cache.find(node)
+        if found is None:
+            return False
+        entry, seeded = found
+        try:
+            self.values[node] = cache.load(entry, node)
+        except LookupError:
+            return False
+        cache.hits += 1
+        if seeded:
+            self.seeded.add(node)
+        return True
+
+    def _note(self, node: Node, value: Any, began: float, ended: float) -> None:
+        """A node is done, and somebody wants to know."""
+        if self.spans is not None and node._task.kind == "call":
+            self.spans.append((node._task.name, node.label, began, ended - began, self.attempt_of(node)))
+        if self.cache is not None:
+            self._save(node, value, ended - began)
+
+    def attempt_of(self, node: Node) -> int:
+        """Which attempt at a node this is, from 1."""
+        return 1 + sum(self.attempts.get(node, (0, 0)))
+
+    def _save(self, node: Node, value: Any, seconds: float | None, source: Node | None = None) -> None:
+        """Keep a value, where it is one to be kept."""
+        cache = self.cache
+        if cache is None or type(value) is Failure:
+            return
+        seeded = self.seeded
+        if seeded and node not in seeded and any([d in seeded for d in node._deps]):
+            seeded.add(node)
+        transient = node in self.transient
+        if transient:
+            self.transient.discard(node)
+        if cache.wants(node, transient):
+            cache.save(node, lambda: value, seconds, node in seeded, source)
+
+    def marks(self, index: Mapping[Node, int]) -> dict[int, int]:
+        """Of numbered nodes, those whose values depend on the root seed (1) or are not to be kept (2), or both."""
+        if self.cache is None or not (self.seeded or self.transient):
+            return {}
+        found = {i: (n in self.seeded) + 2 * (n in self.transient) for n, i in index.items()}
+        return {i: mark for i, mark in found.items() if mark}
+
+    def _inherit(self, target: Node, result: Node) -> None:
+        """What a node is replaced by may depend on the root seed where its own digest does not say so."""
+        cache = self.cache
+        if cache is not None and (result in self.seeded or cache.depends_on_seed(result)):
+            self.seeded.add(target)
+
+    def _repeat(self, node: Node) -> bool:
+        """A node takes the value of another that is the same."""
+        twin = self.same[node]
+        value = self.values[twin]
+        self.values[node] = Failure(value.error, node) if type(value) is Failure else value
+        self._use(twin)
+        return True
 
     def _release(self, node: Node) -> None:
         for d in node._deps:
@@ -395,6 +512,9 @@ class Machine:
         value = self.values[result]
         # To the graph, it is the target that failed: nobody outside knows what it returned.
         self.values[target] = value if type(value) is not Failure else Failure(value.error, target)
+        if self.cache is not None:
+            self._inherit(target, result)
+            self._save(target, value, None, result)
         self._use(result)
 
     def _wide(self) -> bool:
@@ -469,6 +589,8 @@ class Machine:
             error = _exit_as_error(error)
         self._found.clear()
         describe_call(error, node, self.values, self.worker, self.attempt)
+        if self.capsules is not None:
+            of_machine(self, node, error)
         self.attempt = 1
         if not self.collect:
             self.failed = (self.outermost(node), error)

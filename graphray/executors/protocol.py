@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from graphray.executors.cache.nodes import Plan
     from graphray.executors.job import Job, Unit
     from graphray.graph.node import Node
     from graphray.graph.task import Task
@@ -68,22 +69,24 @@ class WorkerLost(Event):
 
 
 class JobAdded(Event):
-    """A new job."""
+    """A new job; `plan` is what its cache has found, if it has one."""
 
-    __slots__ = ("job",)
+    __slots__ = ("job", "plan")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, plan: Plan | None = None) -> None:
         self.job = job
+        self.plan = plan
 
 
 class NodesAdded(Event):
-    """A job wants the values of further nodes."""
+    """A job wants the values of further nodes; `plan` is what its cache has found of them, if it has one."""
 
-    __slots__ = ("job", "roots")
+    __slots__ = ("job", "plan", "roots")
 
-    def __init__(self, job: Job, roots: Sequence[Node]) -> None:
+    def __init__(self, job: Job, roots: Sequence[Node], plan: Plan | None = None) -> None:
         self.job = job
         self.roots = roots
+        self.plan = plan
 
 
 class Released(Event):
@@ -180,6 +183,15 @@ class UnitDelayed(Event):
         self.unit = unit
 
 
+class MemoryTight(Event):
+    """There is little memory left for results (or there is enough again): begin nothing that only makes more."""
+
+    __slots__ = ("tight",)
+
+    def __init__(self, tight: bool) -> None:
+        self.tight = tight
+
+
 class Tick(Event):
     """Nothing happened but time; wanted while `Core.watchful` says so."""
 
@@ -226,14 +238,20 @@ class Retry(Instruction):
 
 
 class GivenUp(Instruction):
-    """A node has failed without a word from its task, which has killed its workers or took too long."""
+    """A node has failed without a word from its task, which has killed its workers or took too long.
 
-    __slots__ = ("error", "job", "node")
+    Attributes:
+        inputs: the values that its unit was given.
+    """
 
-    def __init__(self, job: Job, node: Node, error: BaseException) -> None:
+    __slots__ = ("error", "inputs", "job", "node", "worker")
+
+    def __init__(self, job: Job, node: Node, error: BaseException, worker: str, inputs: Mapping[Node, Any]) -> None:
         self.job = job
         self.node = node
         self.error = error
+        self.worker = worker
+        self.inputs = inputs
 
 
 class Done(Instruction):

@@ -40,6 +40,7 @@ class BaseRun:
         self._owned = owned  # made for this run: closed with it
         self._closer: threading.Thread | None = None
         self.lock = threading.RLock()  # of its books, where several threads may keep them
+        self.shows_prints = any([getattr(s, "prints", False) for s in subscribers])  # what tasks print elsewhere
         self._abandoned = False
         self._over = threading.Event()
         self.reported: weakref.WeakSet[Node] = weakref.WeakSet()  # failed nodes that were told of
@@ -106,6 +107,8 @@ class BaseRun:
     def note_spent(self, worker: str, spent: Mapping[Any, Sequence[float]], **report: Any) -> None:
         """Add the time that a unit took."""
         by_name: dict[str, tuple[int, float]] = {}
+        if self.job.cache is not None:
+            self.job.cache.note_spent(spent)
         for task, (calls, seconds) in spent.items():
             tally = self._spent.setdefault(task.name, [0, 0.0])
             tally[0] += calls
@@ -118,6 +121,8 @@ class BaseRun:
         self._seconds = time.perf_counter() - self._began
         if error is not None:
             self.job.error = error
+        if self.job.cache is not None:
+            self.job.cache.end(self.job.ordered, whole=error is None and not self.job.failures)
         try:
             self.publish_progress()
             self.publish(events.RunFinished(time.time(), error))

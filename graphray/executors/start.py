@@ -8,15 +8,17 @@ from graphray.executors import context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Any
 
     from graphray.executors.base import Executor
+    from graphray.executors.cache.nodes import NodeCache
     from graphray.executors.run import Run
     from graphray.graph.dataflow import Graph
+    from graphray.graph.task import Task
 
-_LATER = ("cache", "memory", "trace", "capsule", "audit")
+_LATER = ("trace",)
 
 
 def start(
@@ -29,10 +31,17 @@ def start(
     seed: int,
     on_error: str,
     threads_per_task: int | None,
+    cache: Any,
+    memory: Any,
+    capsule: Any,
+    audit: bool,
     **later: Any,
 ) -> Run:
     """Start a run of a graph; see `Graph.run` for the options."""
+    from graphray.executors.audit import Audit
+    from graphray.executors.capsule import Capsules
     from graphray.executors.core import Job
+    from graphray.executors.memory import parse_budget
     from graphray.executors.progress import subscribers
 
     for name in _LATER:
@@ -46,10 +55,14 @@ def start(
         raise ValueError(f"threads_per_task= is a number of threads, 1 or more, not {threads_per_task!r}")
     if inputs is not None and not hasattr(inputs, "keys"):
         raise TypeError(f"inputs= is a dict of values by name, not {type(inputs).__name__}")
+    if capsule is not None and not isinstance(capsule, (str, os.PathLike)):
+        raise TypeError(f"capsule= is a directory, not {capsule!r}")
+    budget = parse_budget(memory) if memory is not None else None
     listeners = subscribers(progress)
     graph = _bound(graph, inputs or {})
     _check_options(graph)
-    if any(task.seed for task in graph.tasks):
+    kept = open_cache(cache, seed, graph.tasks)
+    if kept is None and any(task.seed for task in graph.tasks):
         from graphray.graph.digest import digest_all
 
         digest_all(graph.roots)  # seeds derive from digests: take edits of functions into account now, once
@@ -59,11 +72,37 @@ def start(
             engine.check_threads(threads_per_task)
         job = Job(graph.roots, graph.nodes, seed=seed, collect=on_error == "collect")
         job.threads = threads_per_task
+        job.cache = kept
+        job.memory = budget
+        job.capsules = None if capsule is None else Capsules(os.path.abspath(capsule), seed)
+        job.audit = Audit() if audit else None
+        job.spans = any([getattr(s, "spans", False) for s in listeners])
         return engine.launch(graph, job, listeners, owned)
     except BaseException:
         if owned:
             engine.close(wait=False)
         raise
+
+
+def open_cache(cache: Any, seed: int, tasks: Iterable[Task] = ()) -> NodeCache | None:
+    """The cache of a run: where `cache=` says, else the default one if a task asks to be cached.
+
+    Raises:
+        TypeError: neither a directory nor a `Cache`.
+        OSError, ValueError: the directory cannot be one.
+    """
+    if cache is None or cache is False:
+        if not any([task.options["cache"] for task in tasks]):
+            return None
+        directory, everything = None, False
+    else:
+        directory, everything = (None if cache is True else cache), True
+    from graphray.executors.cache import Cache
+    from graphray.executors.cache.nodes import NodeCache
+
+    if directory is not None and not isinstance(directory, (str, os.PathLike, Cache)):
+        raise TypeError(f"cache= is a directory, or True for the default one, not {directory!r}")
+    return NodeCache(directory if isinstance(directory, Cache) else Cache(directory), everything, seed)
 
 
 def _bound(graph: Graph, given: Mapping[str, Any]) -> Graph:

@@ -7,8 +7,8 @@ words that cannot wait until a task returns: a small thread listens there for a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
-import io
 import os
 import signal
 import sys
@@ -18,10 +18,13 @@ import weakref
 
 from graphray.errors import Failure, RemoteError
 from graphray.executors import context, marker
+from graphray.executors.audit import Audit
+from graphray.executors.capsule import Capsules
 from graphray.executors.failures import describe_call
 from graphray.executors.frames import size_of
-from graphray.executors.letters import Rest, UnitAnswer, UnitLetter
+from graphray.executors.letters import Rest, Settings, UnitAnswer, UnitLetter
 from graphray.executors.machine import Machine
+from graphray.executors.prints import Lines
 from graphray.executors.store.segments import LEAST
 from graphray.executors.store.workshop import Workshop
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from typing import Any
 
+    from graphray.executors.cache.nodes import CacheSettings, NodeCache
     from graphray.graph.task import Task
 
 SAFE_PATH = "PYTHONSAFEPATH"  # the working directory is not the first place where modules are looked for
@@ -58,16 +62,15 @@ def main(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if not safe_path:
         os.environ.pop(SAFE_PATH, None)  # it was for the start only
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # What a long task prints is seen while it runs, line by line: not in pieces, between those of others.
-            stream.reconfigure(line_buffering=True, write_through=False)
     _end_with_the_driver(lifeline.detach())
     worker = Worker(name, Channel(data), Channel(control), _map(page), Workshop(name, paths))
     _keep_descriptors()
     if hasattr(os, "register_at_fork"):
         # A process that a task forks must not hold the pipes: by their end the driver learns of this one's.
         os.register_at_fork(after_in_child=worker.hang_up)
+    for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        if stream is not None:
+            setattr(sys, name, Lines(stream, functools.partial(worker.tell_lines, name)))
     worker.serve()
 
 
@@ -116,6 +119,9 @@ class Worker:
         self.names = Names(step=-1)
         self.means: weakref.WeakKeyDictionary[Task, float] = weakref.WeakKeyDictionary()
         self.machine: Machine | None = None
+        self.cache: NodeCache | None = None
+        self.audit: Audit | None = None
+        self.read = 0  # bytes that had been read from the store before the message in work
         self.unit = 0
         self.void: set[int] = set()  # units not to be begun (any more)
         self.claim = threading.Lock()  # a unit is either begun or void
@@ -134,6 +140,7 @@ class Worker:
             while True:
                 frames = self.data.receive_frames()
                 self.marker[marker.RECEIVED] += 1
+                self.read = self.workshop.read
                 try:
                     message = loads(frames)
                     if type(message) is not UnitLetter:
@@ -217,11 +224,6 @@ class Worker:
         """What is to run a unit; the unit's nodes, and those whose values are to go back."""
         tasks, inputs, settings = self.tasks, letter.inputs, letter.settings
         table: list[Node] = [Node(VALUE, (), None, (), CONSTANT) for _ in inputs]
-        if letter.digests:
-            from graphray.graph.digest import pin
-
-            for stand_in, digest in zip(table, letter.digests, strict=True):
-                pin(stand_in, digest)
         given = {n: v if type(v) in ATOMS else freeze(v) for n, v in zip(table, inputs, strict=True)}
         if settings.collect:
             elsewhere = RemoteError("it failed elsewhere")
@@ -229,6 +231,11 @@ class Worker:
         used = [tasks[i] for i in letter.tasks]
         numbers, columns = letter.numbers, letter.columns
         nodes = unpack([used[i] for i in numbers] if numbers else used * len(columns[0]), columns, table)
+        if letter.digests:
+            from graphray.graph.digest import pin
+
+            for node, digest in zip(table, letter.digests, strict=False):  # of the inputs, or of all
+                pin(node, digest)
         exported = nodes if letter.exports is None else [table[i] for i in letter.exports]
         machine = Machine(self.name, settings.seed, settings.collect)
         machine.delegates = True
@@ -237,11 +244,37 @@ class Worker:
         machine.hungry = letter.hungry
         machine.marker = self.marker
         machine.table = table
+        if settings.cache is not None:
+            machine.cache = self._cache(settings.cache, settings.seed)
+            machine.seeded.update([table[i] for i, mark in letter.marks.items() if mark & 1])
+            machine.transient.update([table[i] for i, mark in letter.marks.items() if mark & 2])
         if letter.attempts:
             machine.attempts = {table[i]: times for i, times in letter.attempts.items()}
+        machine.audit = self._audit(settings)
+        if settings.capsules is not None:
+            machine.capsules = Capsules(settings.capsules, settings.seed)
+        machine.room = letter.room
+        machine.spans = [] if settings.spans else None
         machine.load(nodes, exported, given)
         marker.begin(self.marker, letter.unit)
         return machine, nodes, exported
+
+    def _audit(self, settings: Settings) -> Audit | None:
+        """What counts the calls of an audited run: the same for all of its units here."""
+        if not settings.audit:
+            self.audit = None
+        elif self.audit is None:
+            self.audit = Audit()
+        return self.audit
+
+    def _cache(self, settings: CacheSettings, seed: int) -> NodeCache:
+        """A run's cache; the last one is kept, as runs come in many units."""
+        if self.cache is None or (self.cache.settings, self.cache.seed) != (settings, seed):
+            from graphray.executors.cache.nodes import NodeCache
+
+            self.cache = NodeCache.of(settings, seed)
+        self.cache.hits = self.cache.stored = self.cache.bytes = 0
+        return self.cache
 
     def _answer(
         self, machine: Machine, nodes: list[Node], exports: Any, exported: list[Node], began: float
@@ -250,7 +283,10 @@ class Worker:
         ended = time.time()
         left = machine.left() if machine.failed is None else []
         spent = [(self.names.number(t), c, s) for t, (c, s) in machine.spent.items()]
-        answer = UnitAnswer(self.unit, spent=spent, began=began, ended=ended)
+        answer = UnitAnswer(self.unit, spent=spent, began=began, ended=ended, read=self.workshop.read - self.read)
+        if machine.spans:
+            epoch = ended - time.perf_counter()
+            answer = answer._replace(spans=[(name, label, at + epoch, s, n) for name, label, at, s, n in machine.spans])
         if machine.failed is not None:
             node, error = machine.failed
             answer = answer._replace(failed=(nodes.index(node), pack_error(error), machine.trail))
@@ -260,11 +296,17 @@ class Worker:
             if left or machine.failures:
                 body, rest, index = self._rest(machine, table, exported, left)
                 answer = answer._replace(values=body, rest=rest, failures=self._failures(machine, index))
+                answer = answer._replace(marks=machine.marks(index))
                 if machine.again is not None:
                     node, times, delay, error = machine.again
                     answer = answer._replace(again=(index[node], times, delay, pack_error(error)))
             else:
                 answer = answer._replace(values=[values[n] for n in exported])
+                if machine.cache is not None:
+                    answer = answer._replace(marks=machine.marks({n: i for i, n in enumerate(table)}))
+            if machine.cache is not None:
+                kept = machine.cache
+                answer = answer._replace(hits=kept.hits, stored=kept.stored, stored_bytes=kept.bytes)
             answer = answer._replace(grown=machine.grown_and_done(table, left))
             return self._dump(answer)
         except Exception as error:
@@ -305,7 +347,11 @@ class Worker:
         known.update(stand_ins)
         new = [n for n in left if n not in known]
         digests: list[bytes | str] = []
-        if stand_ins and any([n._task.seed or n._task.kind == "macro" for n in new]):
+        if machine.cache is not None:
+            from graphray.graph.digest import tell
+
+            digests = tell([*stand_ins, *new])
+        elif stand_ins and any([n._task.seed or n._task.kind == "macro" for n in new]):
             from graphray.graph.digest import tell, wanted
 
             if any(map(wanted, new)):
@@ -368,6 +414,13 @@ class Worker:
                 return dumps(("done", self.unit, UnitAnswer(self.unit, spent=answer.spent, failed=failed)))
         raise error
 
+    def tell_lines(self, stream: str, text: str) -> None:
+        """Something was printed, most likely by the task that is running."""
+        machine = self.machine
+        node = machine.node if machine is not None else None
+        with contextlib.suppress(OSError):  # the driver is gone
+            self.data.send(("printed", self.unit, node.label if node is not None else "", stream, text))
+
     def _emit(self, node: Node, data: dict[str, Any]) -> None:
         # Pickled apart: what cannot be read over there must not take the message with it.
         frames = [bytes(f) for f in dumps(data)]
@@ -376,5 +429,7 @@ class Worker:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Lines):
+            stream.end()
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -56,6 +56,22 @@ def function_digest(fn: Callable[..., Any], seen: Walk | None = None) -> bytes:
     return (Walk() if seen is None else seen).explorer.digest(fn)
 
 
+def function_parts(fn: Any) -> dict[str, str]:
+    """What a function's digest is made of: for each thing it reaches, by qualified name, a digest of that thing alone.
+
+    There are functions and classes (`helpers.clean`) and global values (`helpers.RATE`), each with a digest in hex;
+    packages (`numpy`) and `python` have their version there (`numpy==2.1.0`). Those whose entry differs between two
+    versions are what was changed. Where several things have one name, such as functions made by the same factory, they
+    are numbered: `make.<locals>.f (2)`.
+
+    Raises:
+        Unhashable: as in `function_digest`.
+    """
+    explorer = Walk().explorer
+    explorer.digest(fn)
+    return explorer.outline()
+
+
 # ---- exploring
 
 
@@ -97,6 +113,7 @@ class Explorer(Walk):
         self.current: Item | None = None
         self.origins: dict[str, str | None] = {}  # by name of a module
         self.nodes: set[Any] = set()  # those of graphs that code refers to
+        self.used: set[str] = set()  # packages
         self.circles: dict[bytes, bytes] = {}
 
     @property
@@ -172,6 +189,7 @@ class Explorer(Walk):
 
     def by_name(self, origin: str, module: str, name: str) -> bytes:
         """The token of what has this name in a package of this name and version."""
+        self.used.add(origin)
         return b"#" + digest(b"<named>" + b"".join(map(text_token, (origin, module, name))))
 
     def origin(self, module: str | None) -> str | None:
@@ -181,6 +199,38 @@ class Explorer(Walk):
         if module not in self.origins:
             self.origins[module] = _origin(module, sys.modules.get(module))
         return self.origins[module]
+
+    # -- for people
+
+    def outline(self) -> dict[str, str]:
+        """What was met, by name."""
+        found: dict[str, set[bytes]] = {}
+        for item in self.items.values():
+            if item.tag:  # not one that goes by its name
+                own = [(use, token) for use, token in item.uses if not use.startswith("global ")]
+                found.setdefault(item.name, set()).add(digest(b"".join(text_token(u) + _outline(t) for u, t in own)))
+                module = item.name if item.kind == "module" else item.object.__module__
+                for use, token in item.uses:
+                    name = f"{module}.{use[7:]}"
+                    if use.startswith("global ") and not (isinstance(token, Item) and token.name == name):
+                        found.setdefault(name, set()).add(digest(_outline(token)))
+        numbered = {"python": _PYTHON}
+        for origin in sorted(self.used - {_PYTHON, "builtins"}):
+            numbered[origin.partition("==")[0]] = origin
+        for name, digests in sorted(found.items()):
+            for i, one in enumerate(sorted(digests), 1):
+                numbered[name if i == 1 else f"{name} ({i})"] = one.hex()
+        return numbered
+
+
+def _outline(token: Token) -> bytes:
+    """A token in which functions and classes go by their names."""
+    if not isinstance(token, Pending):
+        return token
+    if isinstance(token, Item):
+        return b"#" + digest(str(token).encode())
+    parts = map(_outline, token.parts)
+    return b"#" + digest(token.tag + b"".join(sorted(parts) if token.unordered else parts))
 
 
 def _explore_function(explorer: Explorer, item: Item, fn: FunctionType) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import networkx
 
+    from graphray.executors.explain import Explanation
     from graphray.executors.run import Run
 
 
@@ -281,11 +282,13 @@ class Graph:
             on_error: "raise" ends the run at the first failing task and raises its exception; "collect" goes on, and
                 puts a `gr.Failure` in the place of each value that could not be had.
             threads_per_task: threads of BLAS, OpenMP and XLA within one task (1 on pools, all cores in-process).
-            cache: not in this version.
-            memory: not in this version.
+            cache: a directory in which results are kept, and from which those are taken that were computed before; True
+                for the default one. Without it, tasks with `cache=True` are kept in the default one, and no others.
+            memory: how much memory results may fill, above which some are moved to disk: "4GB", a number of bytes, or a
+                share of the machine (0.25, "25%"); by default half of it. On engines of processes.
+            capsule: a directory for failure capsules: files with a failing call and its inputs, for `graphray replay`.
+            audit: make some of the calls twice, and fail where a task changes its arguments or gives something else.
             trace: not in this version.
-            capsule: not in this version.
-            audit: not in this version.
 
         Raises:
             TypeError: an input without value, or one that is not there.
@@ -304,6 +307,28 @@ class Graph:
         return self.run(executor, **options).result()
 
     # ---- looking at it
+
+    def explain(self, cache: Any = None, *, inputs: Mapping[str, Any] | None = None, seed: int = 0) -> Explanation:
+        """What a run would do: node by node whether it is cached or will run, why, and how long that takes.
+
+        Nothing runs, and no directory is made. What tasks return as nodes is not known before.
+
+        Args:
+            cache: as in `run`: the directory of the cache, or True for the default one.
+            inputs: values of symbolic inputs, as in `run`.
+            seed: the root seed, as in `run`.
+
+        Returns:
+            A value that prints as a table; `.rows` has a row per node, `.to_dict()` all of it as plain data.
+
+        Raises:
+            TypeError: an input without value, or one that is not there.
+            ValueError: the seed is no integer, or the directory is no cache.
+            PermissionError: others may write to the cache.
+        """
+        from graphray.executors.explain import explain
+
+        return explain(self, cache, inputs, seed)
 
     def to_networkx(self) -> networkx.DiGraph:
         """The graph as a frozen `networkx.DiGraph`, keyed by node."""

@@ -3,16 +3,24 @@
 They are computed only when someone asks, and remembered on the node. What a remembered digest depends on outside the
 node (the content of files, the code of its task and of what its arguments lead to: functions, classes, tasks, quoted
 nodes) is looked at again at every top-level question: an edited helper is seen, also in a notebook.
+
+The root seed of a run is no part of a digest: which run a node is in does not change what it is. But where a task with
+`seed=True` is in a node's ancestry its value depends on that seed, and so must the key of its result in a cache. So a
+digest says itself whether that is so, in the lowest bit of its last byte; it travels with the bytes, also where a node
+is only a stand-in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 
+from graphray.graph.containers import ATOMS
 from graphray.graph.dataflow import Graph
-from graphray.graph.hashing import Unhashable, Walk, hash_value, register_handler
-from graphray.graph.node import Node, find, topological
+from graphray.graph.hashing import SIZE, Unhashable, Walk, hash_value, register_handler
+from graphray.graph.hashing import digest as hash_bytes
+from graphray.graph.node import NESTED, Node, find, topological
 from graphray.graph.sources import FILE, GATHER, VALUE
 from graphray.graph.task import Task
 
@@ -33,6 +41,10 @@ _PINNED = -1  # of every epoch
 # By path: what says that a file was changed, and the digest of its content, or why there is none.
 _files: dict[str, tuple[tuple[int, ...], bytes | str]] = {}
 _MANY = 1_000  # functions and classes that a question remembers at a time
+# Of calls with arguments that are neither nodes nor atoms, the ends of these arguments' digests: to say later which of
+# them is another one, without reading an array twice.
+_arguments: weakref.WeakKeyDictionary[Node, tuple[bytes, ...]] = weakref.WeakKeyDictionary()
+_SHORT = 8  # bytes that tell one argument from another
 
 
 def digest_of(node: Node) -> bytes:
@@ -68,6 +80,51 @@ def remembered(node: Node) -> bytes:
     if isinstance(digest, Unhashable):
         raise Unhashable(digest.reason) from None
     return digest
+
+
+def arguments_of(node: Node) -> list[tuple[str, Any, bytes]]:
+    """What a node's digest is made of beside code: of each argument its place or keyword, itself, and a short digest.
+
+    For nodes that `digest_all` has been asked for. The short digest is empty where there is none.
+    """
+    names = [*map(str, range(len(node._args))), *(node._kwargs or ())]
+    values = [*node._args, *(node._kwargs or {}).values()]
+    opaque = iter(_arguments.get(node, ()))
+    found = []
+    for name, x in zip(names, values, strict=True):
+        if type(x) is Node:
+            digest = getattr(x, "_digest", (0, None))[1]
+            short = digest[-_SHORT:] if type(digest) is bytes else b""
+        elif type(x) in ATOMS:
+            short = hash_value(x)[-_SHORT:]
+        else:
+            short = next(opaque, b"")
+        found.append((name, x, short))
+    return found
+
+
+def file_digest(node: Node) -> bytes:
+    """The short digest of the content of a `gr.file`, as it was last looked at; empty if it cannot be read."""
+    content = _files.get(node._args[0], (0, ""))[1]
+    return content[-_SHORT:] if type(content) is bytes else b""
+
+
+def is_seeded(digest: bytes) -> bool:
+    """Whether a node of this digest has a task with `seed=True` in its ancestry, itself included."""
+    return digest[-1] & 1 == 1
+
+
+def cache_key(digest: bytes, root_seed: int) -> bytes:
+    """What the result of a node is stored under, 20 bytes: its digest, and the run's root seed where that counts."""
+    return seeded_key(digest, root_seed) if digest[-1] & 1 else digest
+
+
+def seeded_key(digest: bytes, root_seed: int) -> bytes:
+    """The key of a result that depends on the root seed, also where the digest could not say so.
+
+    A task may return nodes of tasks with `seed=True`, which nobody knows before it has run.
+    """
+    return hash_bytes(b"key\0%b%d" % (digest, root_seed))
 
 
 def wanted(node: Node) -> bool:
@@ -219,20 +276,68 @@ class Question(Walk):
         self.met = {}
         try:
             if task is FILE:
-                return _of_file(node._args[0])
+                return _marked(_of_file(node._args[0]), False)
             if task is VALUE:
                 if not node._args:
                     raise Unhashable("it stands for a value of another process, and was not told its digest")
-                return self._hash(("value", node._args[0]))
+                return _marked(self._hash(("value", node._args[0])), False)
             if task is GATHER and type(node._args[0]) is Node:
                 return remembered(node._args[0])  # a growing run's handle stands for its node
-            index = getattr(node, "_index", None) if task.seed else None
-            return self._hash(("node", self._code_of(task), node._args, node._kwargs, index), node._deps)
+            return self._of_nested_call(node) if node._form == NESTED or node._kwargs else self._of_call(node)
         except Unhashable as error:
             if error.reason.startswith(_NONE):
                 return Unhashable(error.reason)  # that of a node it needs
-            place = error.path.replace("[1]", "", 1).replace("[2]", "args", 1).replace("[3]", "kwargs", 1)
+            place = error.path.replace("[1]", "", 1) if task is VALUE else error.path
             return Unhashable(f"{_NONE} for {node.label}: {place}{': ' if place else ''}{error.reason}")
+
+    def _of_call(self, node: Node) -> bytes:
+        """The digest of a call whose arguments are nodes and atoms: most are, so this is short."""
+        task = node._task
+        seeded = 0
+        parts = [b"<call>", self._code_of(task)]
+        if task.seed:
+            seeded = 1
+            parts.append(b"@%d;" % getattr(node, "_index", -1))
+        for a in node._args:
+            if type(a) is Node:
+                digest = a._digest[1]
+                if type(digest) is not bytes:
+                    digest = remembered(a)  # raises
+                seeded |= digest[-1]
+                parts.append(b"#")
+                parts.append(digest)
+            else:
+                parts.append(self.token(a))  # type: ignore[arg-type]  # of an atom: bytes
+        return _marked(hash_bytes(b"".join(parts)), seeded & 1 == 1)
+
+    def _of_nested_call(self, node: Node) -> bytes:
+        """The same of any call; arguments of which both kinds could be made give one digest."""
+        task, args = node._task, node._args
+        seeded = task.seed or _makes_seeded(task, args)
+        self.memo.clear()
+        for dep in node._deps:
+            digest = remembered(dep)
+            seeded = seeded or is_seeded(digest)
+            self.memo[id(dep)] = (dep, b"#" + digest)
+        parts = [b"<call>", self._code_of(task)]
+        if task.seed:
+            parts.append(b"@%d;" % getattr(node, "_index", -1))
+        try:
+            parts += self.tokens(args, lambda i: f"args[{i}]")  # type: ignore[arg-type]
+            if node._kwargs:
+                parts += (b"|", self._of_keywords(node._kwargs))
+        except RecursionError:
+            raise Unhashable("arguments with parts nested too deeply cannot be hashed") from None
+        opaque = [a for a in (*args, *(node._kwargs or {}).values()) if type(a) not in ATOMS and type(a) is not Node]
+        if opaque and task.kind == "call":
+            _arguments[node] = tuple([self.token(a)[-_SHORT:] for a in opaque])  # type: ignore[index]  # all known now
+        return _marked(hash_bytes(b"".join(parts)), seeded)
+
+    def _of_keywords(self, kwargs: dict[str, Any]) -> bytes:
+        try:
+            return self.token(kwargs)  # type: ignore[return-value]
+        except Unhashable as error:
+            raise error.within("kwargs") from error.__cause__
 
     def _hash(self, x: Any, nodes: Iterable[Node] = ()) -> bytes:
         """The digest of a value in which some nodes stand for themselves; others are data."""
@@ -249,6 +354,20 @@ class Question(Walk):
         if isinstance(code, str):
             raise Unhashable(code)
         return code  # type: ignore[no-any-return]
+
+
+def _marked(digest: bytes, seeded: bool) -> bytes:
+    """A digest whose last bit says whether the root seed counts."""
+    last = digest[-1]
+    if last & 1 == seeded:
+        return digest
+    return digest[: SIZE - 1] + bytes((last ^ 1,))
+
+
+def _makes_seeded(task: Task, args: tuple[Any, ...]) -> bool:
+    """Whether one of graphray's own tasks was given a task with `seed=True`, of which it will make nodes."""
+    module: Any = getattr(task, "__module__", None)
+    return str(module).startswith("graphray.graph.") and any([type(a) is Task and a.seed for a in args])
 
 
 def _task_parts(task: Task) -> tuple[Any, ...]:
@@ -289,6 +408,35 @@ def _of_file(path: str) -> bytes:
     if isinstance(content, str):
         raise Unhashable(content)
     return hash_value(("file", content))
+
+
+def code_of(task: Task) -> bytes | None:
+    """The digest of a task's code and options, as `digest_all` last saw it; None where there is none."""
+    code = task.__dict__.get("_code")
+    return code if type(code) is bytes else None
+
+
+def parts_of(task: Task) -> dict[str, str]:
+    """What the code of a task is made of (`graphray.graph.code.function_parts`), and its options that change results.
+
+    Remembered for as long as the code is what `digest_all` saw. Empty for a task that has no digest.
+    """
+    from graphray.graph.code import function_parts
+
+    code = code_of(task)
+    known: tuple[bytes, dict[str, str]] | None = task.__dict__.get("_parts")
+    if code is None:
+        return {}
+    if known is None or known[0] != code:
+        version = task.options["version"]
+        try:
+            parts = {"option version=": version} if version is not None else function_parts(task.fn)
+        except Unhashable:  # edited this moment
+            return {}
+        for name in ("outputs", "seed", "jit"):
+            parts[f"option {name}="] = repr(task.options[name])
+        known = task.__dict__["_parts"] = (code, parts)
+    return known[1]
 
 
 # ---- tasks, nodes and graphs as parts of values and of code

@@ -55,22 +55,43 @@ def iterate(
         if type(number) is not int or number < 1:
             raise ValueError(f"{name}= is a number, 1 or more, not {number!r}")
     question = None if until is None else as_task(until)
-    return _iterate(as_task(step), question, as_node(init), 0, steps, save_every, keep)
+    return _iterate(as_task(step), question, as_node(init), 0, steps, save_every, keep, None)
 
 
 def _iterate(
-    step: Task, until: Task | None, state: Node, done: int, steps: int | None, save_every: int, keep: int
+    step: Task,
+    until: Task | None,
+    state: Node,
+    done: int,
+    steps: int | None,
+    save_every: int,
+    keep: int,
+    chain: str | None,
 ) -> Node:
     if until is None:
-        return make(ITERATE, (step, until, state, done, steps, save_every, keep), None)
+        return make(ITERATE, (step, until, state, done, steps, save_every, keep, chain), None)
     # The answer is a dependency: when this node is looked at, it is known.
     answer = until(state) if steps is None or done < steps else None
-    return make(ITERATE, (step, until, state, done, steps, save_every, keep, answer), None)
+    return make(ITERATE, (step, until, state, done, steps, save_every, keep, chain, answer), None)
 
 
-def _advance(node: Node, lookup: Callable[[Node], Any]) -> Node:
-    """Rewrite an iteration whose state (and answer) is known: to its state, or to further steps and the rest."""
-    step, until, state, done, steps, save_every, keep, *answer = node._args
+def advance(node: Node, lookup: Callable[[Node], Any], keeper: Any = None) -> Node:
+    """Rewrite an iteration whose state (and answer) is known: to its state, or to further steps and the rest.
+
+    Args:
+        node: the iteration.
+        lookup: gives the value of a node that it needs.
+        keeper: stores and finds states, where the run has a cache: see `executors.cache.iteration`.
+    """
+    step, until, state, done, steps, save_every, keep, chain, *answer = node._args
+    if keeper is not None:
+        if chain is None:
+            chain, found = keeper.begin(node)
+            if found is not None:
+                done, state = found
+                return _iterate(step, until, state, done, steps, save_every, keep, chain)
+        elif done % save_every == 0:
+            keeper.reached(node, lookup(state))
     if steps is not None and done >= steps:
         return state  # type: ignore[no-any-return]
     if until is not None:
@@ -79,11 +100,13 @@ def _advance(node: Node, lookup: Callable[[Node], Any]) -> Node:
         more = 1
     else:
         more = min(CHUNK, steps - done)
+        if keeper is not None:  # to be asked where a state is to be stored
+            more = min(more, save_every - done % save_every)
     if done:
-        _cut(state, step.seed)
+        _cut(state, step.seed or keeper is not None)
     for i in range(more):
         state = _step(step, state, done + i)
-    return _iterate(step, until, state, done + more, steps, save_every, keep)
+    return _iterate(step, until, state, done + more, steps, save_every, keep, chain)
 
 
 def _step(step: Task, state: Node, position: int) -> Node:
@@ -93,19 +116,19 @@ def _step(step: Task, state: Node, position: int) -> Node:
     return node
 
 
-def _cut(state: Node, seeded: bool) -> None:
+def _cut(state: Node, digested: bool) -> None:
     """Let go of how a computed state came about, or a long iteration would hold a node per step.
 
     Only for states made here: nobody else has these nodes.
     """
     from graphray.graph.digest import digest_all, pin
 
-    if seeded:
-        digest_all([state], again=False)  # the seeds of later steps stand on it
+    if digested:
+        digest_all([state], again=False)  # the seeds of later steps stand on it, and the keys of states
     pin(state)
     state._args = ()
     state._deps = ()
     state._form = CONSTANT
 
 
-ITERATE = own(__name__, "ITERATE", _advance, "iterate", kind="macro")
+ITERATE = own(__name__, "ITERATE", advance, "iterate", kind="macro")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from graphray.executors.frames import Table
     from graphray.executors.store.segments import Places
     from graphray.graph.node import Node
 
@@ -96,6 +97,7 @@ class Registry:
         on_disk: bytes of those on disk.
         peak: the most that `in_memory` has been.
         spilled: bytes moved to disk so far.
+        largest: bytes of the largest segment so far.
 
     Raises:
         OSError: there is no place for it.
@@ -109,7 +111,7 @@ class Registry:
         self.paths = self._memory.path, self._disk.path
         _remove_when_killed(self.paths)
         self.segments: weakref.WeakValueDictionary[str, Segment] = weakref.WeakValueDictionary()
-        self.in_memory = self.on_disk = self.peak = self.spilled = 0
+        self.in_memory = self.on_disk = self.peak = self.spilled = self.largest = 0
         self._files: dict[str, tuple[int, bool]] = {}  # all that exist: size, and whether on disk
         self._released: collections.deque[tuple[str, str | None, bool]] = collections.deque()
         self._numbered = 0
@@ -184,6 +186,13 @@ class Registry:
             segments.append(segment)
         return Stored(self, tuple(segments), written.places)
 
+    def foreign(self, path: str, size: int, table: Table) -> Stored:
+        """A value in a file that is not the store's own, such as an entry of the cache."""
+        segment = self.segments.get(path)
+        if segment is None:
+            segment = self.segments[path] = Segment(self._released, path, size, None, True)
+        return Stored(self, (segment,), [(0, *row) for row in table])
+
     def _enter(self, name: str, size: int, owner: str | None, disk: bool) -> Segment:
         if name in self._files:  # a free one, which is written again
             assert owner is not None
@@ -191,6 +200,7 @@ class Registry:
         else:
             self._files[name] = (size, disk)
             self._count(size, disk)
+        self.largest = max(self.largest, size)
         segment = self.segments[name] = Segment(self._released, name, size, owner, disk)
         return segment
 
@@ -251,7 +261,9 @@ class Registry:
         drops: dict[str, list[str]] = {}
         while self._released:
             name, owner, looked_at = self._released.popleft()
-            if name not in self._files:  # it went with a worker
+            if name not in self._files:  # it went with a worker, or is not the store's
+                for worker in self._seen.pop(name, ()):
+                    drops.setdefault(worker, []).append(name)
                 continue
             size, disk = self._files[name]
             warm = self._warm.get(owner) if owner is not None else None
@@ -314,7 +326,7 @@ class Registry:
         drops: dict[str, list[str]] = {}
         for segment in stored.segments:
             name = segment.name
-            size, disk = self._files[name]
+            size, disk = self._files.get(name, (0, True))
             if disk:
                 continue
             there = os.path.join(self.paths[1], name)

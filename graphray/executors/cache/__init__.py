@@ -1,0 +1,8 @@
+"""The cache: results of nodes in a directory, found by what they are."""
+
+from __future__ import annotations
+
+from graphray.executors.cache.directory import Cache, default_directory
+from graphray.executors.cache.entry import Entry
+
+__all__ = ["Cache", "Entry", "default_directory"]
