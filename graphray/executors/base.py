@@ -65,6 +65,7 @@ class Executor:
     name = "executor"
     workers = 1
     shares_memory = True  # the workers see the driver's own objects
+    has_store = False  # values may be kept elsewhere: see `load` and `keep`
 
     def __init__(self) -> None:
         self._core = Core()
@@ -340,7 +341,7 @@ class Executor:
 
     def _end(self, run: BaseRun, error: BaseException | None) -> None:
         if self._runs.pop(run.job, None) is not None:
-            if error is None:
+            if error is None and self.has_store:
                 values = run.job.values
                 for node, value in values.items():
                     values[node] = self.keep(value)

@@ -26,15 +26,15 @@ from graphray.executors.core import (
 )
 from graphray.executors.core import Run as RunUnit
 from graphray.executors.job import Known
-from graphray.executors.machine import Machine
+from graphray.executors.local import begin, end
 from graphray.executors.run import BaseRun, GrowingRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from graphray.executors.core import Event, Job, Unit
+    from graphray.executors.machine import Machine
     from graphray.executors.run import Run
     from graphray.graph.node import Node
 
@@ -101,7 +101,7 @@ class InProcess(Executor):
                 kind = type(instruction)
                 if kind is RunUnit:
                     unit = instruction.unit  # type: ignore[attr-defined]
-                    self._machines[run.job] = self._machine(run, unit)
+                    self._machines[run.job] = begin(self, unit, delegates=False)
                     self._units[run.job] = unit
                 elif kind is Done:
                     run.node_done(instruction.node)  # type: ignore[attr-defined]
@@ -113,16 +113,6 @@ class InProcess(Executor):
         """The unit that is to be run next, for the one thread that is to do it."""
         with run.lock:
             return self._units.pop(run.job, None)
-
-    def _machine(self, run: BaseRun, unit: Unit) -> Machine:
-        job = run.job
-        machine = Machine("inprocess", job.seed, job.collect)
-        machine.emit = lambda node, data: self.emitted(job, "inprocess", node.label, data)
-        _set_up(machine, unit)
-        machine.attempts = job.attempts
-        machine.tell = lambda again: self.retried(job, again)
-        machine.load(unit.nodes, unit.exports, unit.inputs)
-        return machine
 
     def _drive(self, run: BaseRun, unit: Unit) -> None:
         """Run a unit to its end."""
@@ -142,16 +132,12 @@ class InProcess(Executor):
         if machine.halt:
             self._handle(run, JobClosed(job, cancelled()))
             return
-        if machine.failed is not None:
-            self.failed(job, *machine.failed, machine.trail)
-        left = machine.left() if machine.failed is None else []
-        values = machine.exported(unit.exports, left) if job.growing else machine.values
-        self.report_failures(job, values)
-        run.note_spent("inprocess", machine.spent)
-        _note_marks(machine, unit, [*values, *left])
-        grown = machine.grown_and_done(unit.nodes, left)
-        done = UnitDone("inprocess", unit, values, left, machine.awaiting(), machine.failed, machine.spent, grown)
+        done = end(self, unit, machine, everything=not job.growing)
+        self.report_failures(job, done.values)
+        run.note_spent("inprocess", machine.spent, **done.report)
         self._handle(run, done)
+        if job.settled:
+            self._save_settled(job)
 
     def _run_all(self, run: BaseRun, machine: Machine) -> None:
         job = run.job
@@ -202,29 +188,6 @@ class InProcess(Executor):
                 self._drive(run, unit)
             else:
                 self._handle(run, Tick())
-
-
-def _set_up(machine: Machine, unit: Unit) -> None:
-    """What a machine has to know of the run's options; before it is loaded."""
-    job = unit.job
-    machine.audit, machine.capsules = job.audit, job.capsules
-    machine.cache = job.cache
-    if job.cache is None:
-        return
-    machine.same = job.same
-    for node, mark in [(n, job.marks[n]) for n in (*unit.nodes, *unit.inputs) if n in job.marks]:
-        if mark & 1:
-            machine.seeded.add(node)
-        if mark & 2:
-            machine.transient.add(node)
-
-
-def _note_marks(machine: Machine, unit: Unit, nodes: Iterable[Node]) -> None:
-    """What a machine has learned about nodes that others will meet."""
-    for node in nodes if machine.cache is not None else ():
-        mark = (node in machine.seeded) + 2 * (node in machine.transient)
-        if mark:
-            unit.job.marks[node] = mark
 
 
 def _limited_threads(threads: int | None) -> Any:
@@ -301,27 +264,11 @@ class _Threads(InProcess):
         context.end_worker(threading.current_thread().name)
 
     def _run_unit(self, unit: Unit) -> UnitDone:
-        job = unit.job
-        machine = self._busy[unit.worker] = Machine(unit.worker, job.seed, job.collect)
-        machine.emit = lambda node, data: self.emitted(job, unit.worker, node.label, data)
-        machine.hungry = unit.hungry
-        machine.delegates = True
-        _set_up(machine, unit)
-        machine.attempts = {n: job.attempts[n] for n in unit.nodes if n in job.attempts} if job.attempts else {}
-        machine.load(unit.nodes, unit.exports, unit.inputs)
-        if not job.over:
+        machine = self._busy[unit.worker] = begin(self, unit)
+        if not unit.job.over:
             try:
                 machine.run_unit(unit.budget)
             except BaseException as escaped:  # a defect of graphray; the thread has others to serve
                 machine.failed = (unit.nodes[0] if machine.node is None else machine.outermost(machine.node), escaped)
         del self._busy[unit.worker]
-        failed = machine.failed
-        if failed is not None:
-            self.failed(job, *failed, machine.trail)
-        left = machine.left()
-        values = machine.exported(unit.exports, left)
-        _note_marks(machine, unit, [*values, *left])
-        grown = machine.grown_and_done(unit.nodes, left)
-        return UnitDone(
-            unit.worker, unit, values, left, machine.awaiting(), failed, machine.spent, grown, again=machine.again
-        )
+        return end(self, unit, machine)

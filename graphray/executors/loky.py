@@ -152,6 +152,7 @@ class Loky(Executor):
 
     name = "loky"
     shares_memory = False
+    has_store = True
 
     def __init__(self, workers: int | None = None, *, threads_per_task: int | None = None) -> None:
         super().__init__()

@@ -106,6 +106,7 @@ class Machine:
         self.made = 0
         self.transient: set[Node] = set()  # nodes inside iterations, whose values are not kept
         self.seeded: weakref.WeakSet[Node] = weakref.WeakSet()  # depend on the root seed, unbeknown to their digests
+        self.began = 0.0  # seconds since the epoch
         self.apart = False  # the next node is to be a unit of its own
         self.tell: Callable[[Again], None] | None = None  # where this machine waits itself
         self.late: set[Task] = set()  # tasks that were warned of

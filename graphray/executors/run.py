@@ -11,7 +11,7 @@ import weakref
 from graphray.errors import Cancelled, Failure
 from graphray.executors import events
 from graphray.executors.core import Job, cancelled
-from graphray.graph.containers import rewrite
+from graphray.graph.containers import ATOMS, rewrite
 from graphray.graph.node import Node, find
 
 TYPE_CHECKING = False
@@ -194,7 +194,9 @@ class Run(BaseRun):
         self._close()
         if self.job.error is not None:
             raise self.job.error
-        values = {n: self.executor.load(v) for n, v in self.job.values.items()}
+        values: Mapping[Node, Any] = self.job.values
+        if self.executor.has_store:
+            values = {n: v if type(v) in ATOMS else self.executor.load(v) for n, v in values.items()}
         outputs = {name: _assemble(x, values) for name, x in self._outputs.items()}
         return outputs.get(None, outputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphray.testing.parts.arrays import Arrays
+from graphray.testing.parts.caching import Caching
 from graphray.testing.parts.context import InsideTasks
 from graphray.testing.parts.defaults import Defaults
 from graphray.testing.parts.dynamic import Dynamic
@@ -12,6 +13,7 @@ from graphray.testing.parts.growing import Growing
 from graphray.testing.parts.inputs import Inputs
 from graphray.testing.parts.iteration import Iteration
 from graphray.testing.parts.pickling import Pickling
+from graphray.testing.parts.retrying import Retrying
 from graphray.testing.parts.runs import Runs
 from graphray.testing.parts.seeds import Seeds
 from graphray.testing.parts.structures import Structures
@@ -27,11 +29,13 @@ class ExecutorSuite(
     Seeds,
     Inputs,
     Failures,
+    Retrying,
     Pickling,
     Arrays,
     InsideTasks,
     Runs,
     Growing,
+    Caching,
     Defaults,
 ):
     """The conformance suite: subclass it, set `capabilities`, and override the fixture `executor`.
