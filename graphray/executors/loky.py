@@ -69,7 +69,8 @@ if TYPE_CHECKING:
 
 AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fits into a pipe whose reader is busy
 PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
-STARTS = 3  # times in a row that a worker may die before it says hello
+STARTS = 3  # times in a row that a worker may end before it says hello
+KILLED_STARTS = 20  # the same where somebody kills them: that need not go on
 LEAST_ROOM, MOST_ROOM = 8 << 20, 256 << 20  # bytes of arrays that one unit may make
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
 
@@ -750,7 +751,7 @@ class Loky(Executor):
         p.close()
         if not p.ready:
             self._false_starts += 1
-            if self._false_starts >= STARTS:
+            if self._false_starts >= (KILLED_STARTS if code is not None and code < 0 else STARTS):
                 self._give_up(code)
                 return None
         else:
@@ -768,7 +769,7 @@ class Loky(Executor):
 
     def _give_up(self, code: int | None) -> None:
         error = WorkerDied(
-            f"worker processes end before they are ready (exit code {code}, {STARTS} times in a row); "
+            f"worker processes end before they are ready (exit code {code}, {self._false_starts} times in a row); "
             "what they printed on stderr says why",
             exitcode=code,
         )
