@@ -143,6 +143,25 @@ def test_seeded_programs_draw_the_same_everywhere(engines, drawn, seed):
         assert all(same(texts(r) or r, texts(results[0]) or results[0]) for r in results)
 
 
+# ---- law 3, as far as it goes without faults: see test_faults.py for those
+
+
+@FEW
+@given(programs(), st.booleans())
+def test_a_cache_changes_no_result(engines, tmp_path_factory, program, seeded):
+    """Neither while it is filled, nor when it is read, by the same engine or by another."""
+    output = interpret(program, (), Nodes)
+    graph = gr.Graph(draw_from(output, program) if seeded else output)
+    expected = graph.compute("inprocess", seed=5, on_error="collect")
+    bad = texts(expected)
+    for engine in engines:
+        cache = tmp_path_factory.mktemp("cache")
+        for reader in (engine, engine, engines[(engines.index(engine) + 1) % len(engines)]):
+            result = reader.compute(graph, seed=5, on_error="collect", cache=cache)
+            assert texts(result) == bad
+            assert bad or same(result, expected), (engine.name, reader.name, result, expected)
+
+
 @gr.task(seed=True)
 def roll(x, *, seed):
     return seed
