@@ -41,8 +41,12 @@ _STALE = 86400.0  # seconds after which a process's folder of parts is swept; it
 _SETTLED = 60.0  # the same if there is no such process here; it may be in another container
 _EVICTED_TO = 0.9  # of the limit: what is left after an eviction
 
-# By path: what was whole when it was read by this process, and has not changed since.
-_verified: dict[str, tuple[int, int, int]] = {}
+_MARKED = 60.0  # seconds for which a result that was used counts as just used
+
+# By path: what was whole when it was read by this process, and has not changed since; and when it was marked as used.
+_verified: dict[str, tuple[tuple[int, int, int], float]] = {}
+# By directory: what it was when this process set it up or found it in order, and its limit where nobody says another.
+_in_order: dict[str, tuple[tuple[int, int, int], int]] = {}
 
 
 def default_directory() -> str:
@@ -76,16 +80,17 @@ class Cache:
         # A folder of its own for each process: in a common one they would wait for each other, 30 times as long.
         self._parts = os.path.join(self.directory, "parts", f"{os.getpid()}.{secrets.token_hex(4)}")
         self._numbered = itertools.count()
-        _set_up(self.directory)
-        self.limit = given if given is not None else _default_limit(self.directory)
+        usual = _check(self.directory)
+        self.limit = given if given is not None else usual
         self._lock = threading.Lock()
         self._size: int | None = None  # bytes that it holds, as far as this process knows
-        self._used: set[bytes] = set()  # marked as used by this process
+        self._writes = False
 
     def close(self) -> None:
         """Leave nothing but results. It may be used again."""
-        with contextlib.suppress(OSError):
-            os.rmdir(self._parts)
+        if self._writes:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._parts)
 
     def __reduce__(self) -> Any:
         return Cache, (self.directory, self.limit)
@@ -103,9 +108,9 @@ class Cache:
         path = self._path(key)
         try:
             entry = Entry(key, path)
-            if _verified.get(path) != entry.stamp:
+            stamp, marked = _verified.get(path, (None, 0.0))
+            if stamp != entry.stamp:
                 entry.check()
-                _verified[path] = entry.stamp
         except FileNotFoundError:
             return None
         except (Damaged, ValueError, KeyError, TypeError) as problem:
@@ -115,10 +120,11 @@ class Cache:
             with contextlib.suppress(Warning):
                 warnings.warn(f"the cached result {path} cannot be read: {problem}", stacklevel=2)
             return None
-        if key not in self._used:
-            self._used.add(key)
+        now = time.time()
+        if stamp != entry.stamp or now - marked > _MARKED:
+            _verified[path] = entry.stamp, now
             with contextlib.suppress(OSError):  # removed meanwhile, or the file system is read-only
-                os.utime(path, ns=(time.time_ns(), entry.stamp[2]))
+                os.utime(path, ns=(int(now * 1e9), entry.stamp[2]))
         return entry
 
     def contains(self, key: bytes) -> bool:
@@ -167,6 +173,7 @@ class Cache:
         except FileNotFoundError:  # the first; or somebody has removed the whole cache
             _set_up(self.directory)
             os.makedirs(self._parts, 0o700, exist_ok=True)
+            self._writes = True
             return os.open(part, flags, 0o600)
 
     def link(self, key: bytes, existing: bytes) -> bool:
@@ -175,6 +182,7 @@ class Cache:
         part = f"{self._parts}/{next(self._numbered)}"
         try:
             os.makedirs(self._parts, 0o700, exist_ok=True)
+            self._writes = True
             try:
                 os.link(source, part)
             except FileNotFoundError:
@@ -202,7 +210,6 @@ class Cache:
             os.unlink(path)
         except FileNotFoundError:
             return False
-        self._used.discard(key)
         _verified.pop(path, None)
         with self._lock:
             if self._size is not None:
@@ -248,7 +255,6 @@ class Cache:
             try:
                 entry = Entry(key, path)
                 entry.check()
-                _verified[path] = entry.stamp
                 whole += 1
             except FileNotFoundError:
                 continue
@@ -349,6 +355,20 @@ def _default_limit(directory: str) -> int:
     import shutil
 
     return min(MOST, int(SHARE * shutil.disk_usage(directory).total))
+
+
+def _check(directory: str) -> int:
+    """See that a directory is a cache, or make it one; the limit that it has where nobody says another."""
+    with contextlib.suppress(OSError):
+        status = os.stat(directory)
+        known = _in_order.get(directory)
+        if known is not None and known[0] == (status.st_ino, status.st_mode, status.st_uid):
+            return known[1]
+    _set_up(directory)
+    status = os.stat(directory)
+    limit = _default_limit(directory)
+    _in_order[directory] = (status.st_ino, status.st_mode, status.st_uid), limit
+    return limit
 
 
 def _set_up(directory: str) -> None:
