@@ -5,6 +5,7 @@ Each test draws the graph that it is about; the numbers of nodes are the order i
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -14,7 +15,6 @@ import graphray as gr
 from graphray.errors import WorkerDied
 from graphray.executors import core
 from graphray.executors.core import BUDGET, LARGEST, OVERDUE, PROBE
-import itertools
 
 SEEDS = range(8)
 

@@ -196,4 +196,4 @@ def of_machine(machine: Machine, node: Node, error: BaseException) -> None:
     if node._task.seed:
         with contextlib.suppress(TypeError):  # it has none
             seed = machine.seed_of(node)
-    machine.capsules.write(node, machine.values, error, machine.worker, machine.attempt, seed)
+    machine.capsules.write(node, machine.values, error, machine.worker, machine.attempt_of(node), seed)

@@ -43,7 +43,8 @@ class Context:
     @property
     def attempt(self) -> int:
         """Which attempt this is, from 1."""
-        return self._machine.attempt
+        node = self._machine.node
+        return self._machine.attempt_of(node) if node is not None else 1
 
     @property
     def node(self) -> str:

@@ -93,7 +93,6 @@ class Machine:
         self.given: dict[Node, Any] = {}
         self.node: Node | None = None
         self.table: list[Node] = []  # what numbers in messages about these nodes mean
-        self.attempt = 1
         self.attempts: Mapping[Node, tuple[int, int]] = {}  # how often a node's call has failed, and its worker died
         self.delegates = False  # somebody else sees to what is to be called again, or alone
         self.again: Again | None = None  # what ended the last `run`: a node that is left and was called in vain
@@ -308,7 +307,6 @@ class Machine:
         if task.alone and self.delegates and self._length > 1:
             raise _Apart
         seed = {"seed": self.seed_of(node)} if task.seed else {}
-        self.attempt = self.attempt_of(node)
         began = time.perf_counter()
         if self.audit is not None and self.audit.samples(task):
             value = self.audit.call(node, lambda: self._arguments(node, seed), task.callable)
@@ -319,7 +317,6 @@ class Machine:
         timeout = task._options["timeout"]
         if timeout is not None and time.perf_counter() - began > timeout:
             self._too_late(node, timeout, time.perf_counter() - began)
-        self.attempt = 1
         if task.outputs is not None and type(value) is not Node:
             got = f"{len(value)} of them" if isinstance(value, (tuple, list)) else type(value).__name__
             if got != f"{task.outputs} of them" and type(value) is not Graph:
@@ -565,7 +562,6 @@ class Machine:
         if failures >= options["retries"]:
             return False
         self._found.clear()
-        self.attempt = 1
         delay = backoff(node, failures + 1)
         if self.delegates:
             self.again = Again(node, failures + 1, delay, error)
@@ -589,10 +585,9 @@ class Machine:
         if isinstance(error, SystemExit):
             error = _exit_as_error(error)
         self._found.clear()
-        describe_call(error, node, self.values, self.worker, self.attempt)
+        describe_call(error, node, self.values, self.worker, self.attempt_of(node))
         if self.capsules is not None:
             of_machine(self, node, error)
-        self.attempt = 1
         if not self.collect:
             self.failed = (self.outermost(node), error)
             self.trail = [node._task.name, *[t._task.name for _, t, *_ in reversed(self._frames) if t is not None]][:-1]
