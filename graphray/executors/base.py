@@ -65,7 +65,7 @@ class Executor:
     name = "executor"
     workers = 1
     shares_memory = True  # the workers see the driver's own objects
-    has_store = False  # values may be kept elsewhere: see `load` and `keep`
+    has_store = False  # values may be kept elsewhere: see `load`
 
     def __init__(self) -> None:
         self._core = Core()
@@ -121,10 +121,6 @@ class Executor:
 
     def load(self, value: Any) -> Any:
         """A value in a job's books as the user gets it; an engine may keep it elsewhere."""
-        return value
-
-    def keep(self, value: Any) -> Any:
-        """The user will get this value, perhaps when the engine is closed already: what to keep of it."""
         return value
 
     def abandon(self, job: Job) -> None:
@@ -331,8 +327,6 @@ class Executor:
         elif kind is Done:
             run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
             if isinstance(run, GrowingRun):
-                node, held = instruction.node, instruction.job.held  # type: ignore[attr-defined]
-                held[node] = self.keep(held[node])
                 run.node_done(instruction.node)  # type: ignore[attr-defined]
         elif kind is Finished:
             run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
@@ -341,11 +335,9 @@ class Executor:
 
     def _end(self, run: BaseRun, error: BaseException | None) -> None:
         if self._runs.pop(run.job, None) is not None:
-            if error is None and self.has_store:
-                values = run.job.values
-                for node, value in values.items():
-                    values[node] = self.keep(value)
             run.end(error)
+            if error is not None:
+                run.job.values = {}  # nobody will ask
 
     def emitted(self, job: Job, worker: str, node: str, data: dict[str, Any]) -> None:
         """A task sent data."""
@@ -388,11 +380,21 @@ class Executor:
             lost = events.WorkerLost(time.time(), event.worker, event.exitcode, event.signal, event.memory, running)
             run.publish(lost)
 
+    def memory_used(self, in_memory: int, on_disk: int, budget: int) -> None:
+        """How much the results take now."""
+        for run in list(self._runs.values()):
+            run.publish(events.MemoryUsed(time.time(), in_memory, on_disk, budget))
+
+    def joined(self, worker: str, pid: int) -> None:
+        """A worker is ready for the work of all runs."""
+        for run in list(self._runs.values()):
+            run.publish(events.WorkerStarted(time.time(), worker, pid))
+
     def spilled(self, moved: int, in_memory: int, on_disk: int, budget: int) -> None:
         """Results were moved to disk."""
         for run in list(self._runs.values()):
             run.publish(events.Spilled(time.time(), moved, in_memory))
-            run.publish(events.MemoryUsed(time.time(), in_memory, on_disk, budget))
+        self.memory_used(in_memory, on_disk, budget)
 
     def failed(self, job: Job, node: Node, error: BaseException, trail: Sequence[str] = ()) -> None:
         """A task raised: say where, in the exception's notes and in the events; once for each node.

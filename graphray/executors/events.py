@@ -35,15 +35,19 @@ class RunStarted(RunEvent):
 
 
 class UnitStarted(RunEvent):
-    """A worker was given `nodes` nodes, of which the first is called `first`."""
+    """A worker was given `nodes` nodes, of which the first is called `first`.
 
-    __slots__ = ("first", "nodes", "worker")
+    It may be busy still, and begin with them later. They are the unit number `unit`, where units have numbers.
+    """
 
-    def __init__(self, time: float, worker: str, nodes: int, first: str) -> None:
+    __slots__ = ("first", "nodes", "unit", "worker")
+
+    def __init__(self, time: float, worker: str, nodes: int, first: str, unit: int | None = None) -> None:
         super().__init__(time)
         self.worker = worker
         self.nodes = nodes
         self.first = first
+        self.unit = unit
 
 
 class UnitFinished(RunEvent):
@@ -55,10 +59,12 @@ class UnitFinished(RunEvent):
         received: bytes that it read from the store.
         sent: bytes that it wrote there.
         spans: of each node, its task's name, its label, when it began, its seconds, and which attempt; only while
-            somebody asks (a trace).
+            somebody asks (a trace), and not in `run.events`, which would grow by it.
+        cached: how many results it found in the cache, how many it put there, and the bytes of those.
+        unit: the number that `UnitStarted` gave.
     """
 
-    __slots__ = ("began", "ended", "received", "sent", "spans", "spent", "worker")
+    __slots__ = ("began", "cached", "ended", "received", "sent", "spans", "spent", "unit", "worker")
 
     def __init__(
         self,
@@ -70,6 +76,8 @@ class UnitFinished(RunEvent):
         received: int = 0,
         sent: int = 0,
         spans: Sequence[tuple[str, str, float, float, int]] = (),
+        cached: tuple[int, int, int] = (0, 0, 0),
+        unit: int | None = None,
     ) -> None:
         super().__init__(time)
         self.worker = worker
@@ -79,6 +87,8 @@ class UnitFinished(RunEvent):
         self.received = received
         self.sent = sent
         self.spans = spans
+        self.cached = cached
+        self.unit = unit
 
 
 class WorkerStarted(RunEvent):
@@ -174,7 +184,10 @@ class MemoryUsed(RunEvent):
 
 
 class Printed(RunEvent):
-    """A task printed lines on a worker, to `stream` ("stdout" or "stderr")."""
+    """A task printed lines on a worker, to `stream` ("stdout" or "stderr").
+
+    A subscriber with an attribute `prints` that is true shows them; where there is none, the engine does.
+    """
 
     __slots__ = ("node", "stream", "text", "worker")
 

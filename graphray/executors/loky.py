@@ -48,7 +48,7 @@ from graphray.executors.core import (
 from graphray.executors.letters import Settings, UnitAnswer, UnitLetter
 from graphray.executors.memory import parse_budget
 from graphray.executors.spilling import least_soon_needed
-from graphray.executors.store.registry import Registry, Stored, find_stored, loaded
+from graphray.executors.store.registry import Registry, Stored, loaded
 from graphray.executors.store.segments import LEAST, Written
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH, main
@@ -71,6 +71,7 @@ AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fit
 PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
 STARTS = 3  # times in a row that a worker may end before it says hello
 KILLED_STARTS = 20  # the same where somebody kills them: that need not go on
+BEAT = 0.25  # seconds between words on how much memory the results take
 LEAST_ROOM, MOST_ROOM = 8 << 20, 256 << 20  # bytes of arrays that one unit may make
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
 
@@ -179,6 +180,7 @@ class Loky(Executor):
         self._store: Registry | None = None
         self._memory = parse_budget(None)
         self._told_of_disk = False
+        self._told_of_memory, self._told_at = 0, 0.0  # what the runs' events said last, and when
         self._spares_wanted = 0
         self._events: collections.deque[Event] = collections.deque()
 
@@ -303,13 +305,6 @@ class Loky(Executor):
         """A value, out of the store if it is in there."""
         return loaded(value) if type(value) not in ATOMS else value
 
-    def keep(self, value: Any) -> Any:
-        """Hold on to a value's bytes beyond the end of the store."""
-        if type(value) not in ATOMS:
-            for stored in find_stored(value):
-                stored.secure()
-        return value
-
     def adopt(self, entry: Entry, node: Node) -> Any:
         """A cached value; a large one stays in its file, which the workers map."""
         if entry.size < LEAST:
@@ -372,6 +367,10 @@ class Loky(Executor):
                 self._drop(drops)
                 if moved:
                     self.spilled(moved, store.in_memory, store.on_disk, budget)
+        now = time.monotonic()
+        if store.in_memory != self._told_of_memory and now - self._told_at > BEAT:
+            self._told_of_memory, self._told_at = store.in_memory, now
+            self.memory_used(store.in_memory, store.on_disk, budget)
         tight = store.in_memory > full
         if tight != self._core.tight:
             self.post(MemoryTight(tight))
@@ -651,6 +650,7 @@ class Loky(Executor):
         p.joined = True
         assert self._store is not None
         self._store.worker_joined(p.name)
+        self.joined(p.name, p.pid)
         return WorkerJoined(p.name)
 
     def _value(self, p: _Process, value: Any) -> Any:

@@ -9,6 +9,7 @@ entry, and reading one runs code (it is a pickle); so the directory is the user'
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -16,7 +17,7 @@ import zlib
 
 from graphray.executors import wire
 from graphray.executors.frames import lay_out, views, write
-from graphray.executors.store.mapping import load_bytes
+from graphray.executors.store.mapping import WORTH_MAPPING, open_mapping, read_whole
 from graphray.graph.containers import freeze
 
 TYPE_CHECKING = False
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 MAGIC = b"graphray entry 1\n"
 CHUNK = 64 << 20  # bytes under one checksum: several can be computed at a time
 SMALL = 64 << 10  # bytes of a file that is read whole at once
+
+# To read is not to use: who lists entries does not make them look as if they had just been used.
+_READ = os.O_RDONLY | getattr(os, "O_NOATIME", 0)
 
 _LENGTHS = struct.Struct("<II")
 _START = len(MAGIC) + _LENGTHS.size
@@ -52,10 +56,15 @@ class Entry:
         table: the places of its frames in the file.
     """
 
-    __slots__ = ("_content", "_sums", "info", "key", "made", "path", "size", "stamp", "table", "used")
+    __slots__ = ("_bytes", "_sums", "info", "key", "made", "path", "size", "stamp", "table", "used")
 
-    def __init__(self, key: bytes, path: str) -> None:
+    def __init__(self, key: bytes, path: str, content: bool = True) -> None:
         """Read the header of a file.
+
+        Args:
+            key: what it is kept under.
+            path: the file.
+            content: take hold of the frames, too: they stay when the file is removed, or another takes its name.
 
         Raises:
             Damaged: it is not one.
@@ -63,7 +72,7 @@ class Entry:
         """
         self.key = key
         self.path = path
-        fd = os.open(path, os.O_RDONLY)
+        fd = _open(path)
         try:
             status = os.fstat(fd)
             self.size = status.st_size
@@ -76,19 +85,21 @@ class Entry:
                 if not more:
                     raise Damaged("it ends in its header")
                 head += more
+            length, checksum = _LENGTHS.unpack_from(head, len(MAGIC))
+            header = head[_START : _START + length]
+            if zlib.crc32(header) != checksum:
+                raise Damaged("its header has changed")
+            fields = json.loads(header)
+            self.info: dict[str, Any] = fields["info"]
+            self.table: Table = [(place + end, n, own) for place, n, own in fields["table"]]
+            self._sums: list[int] = fields["sums"]
+            if self.size != max([place + n for place, n, _ in self.table], default=end):
+                raise Damaged("it has not the length that it says")
+            self._bytes = memoryview(head) if len(head) == self.size else _read(fd, self.size) if content else None
+        except EOFError:
+            raise Damaged("it is being cut short") from None
         finally:
             os.close(fd)
-        self._content = head if len(head) == self.size else None
-        length, checksum = _LENGTHS.unpack_from(head, len(MAGIC))
-        header = head[_START : _START + length]
-        if zlib.crc32(header) != checksum:
-            raise Damaged("its header has changed")
-        fields = json.loads(header)
-        self.info: dict[str, Any] = fields["info"]
-        self.table: Table = [(place + end, n, own) for place, n, own in fields["table"]]
-        self._sums: list[int] = fields["sums"]
-        if self.size != max([place + n for place, n, _ in self.table], default=end):
-            raise Damaged("it has not the length that it says")
 
     def check(self) -> None:
         """Compare the frames with their checksums.
@@ -97,13 +108,13 @@ class Entry:
             Damaged: they differ.
             OSError: they cannot be read.
         """
-        memory = self._bytes()[self.table[0][0] if self.table else self.size :]
-        if _sums(memory) != self._sums:
+        start = self.table[0][0] if self.table else self.size
+        if _sums(self._memory()[start:]) != self._sums:
             raise Damaged("its content has changed")
 
     def frames(self) -> list[Any]:
         """The frames, views of the file; they stay when it is removed."""
-        return views(self._bytes(), self.table)
+        return views(self._memory(), self.table)
 
     def load(self) -> Any:
         """The value. Arrays are read-only views of the file.
@@ -113,13 +124,34 @@ class Entry:
         """
         return freeze(wire.loads(self.frames()))
 
-    def _bytes(self) -> memoryview:
-        if self._content is not None:
-            return memoryview(self._content)
-        return load_bytes(self.path, self.size)[0]
+    def _memory(self) -> memoryview:
+        if self._bytes is None:
+            whole = Entry(self.key, self.path)
+            if whole.stamp != self.stamp:
+                raise FileNotFoundError(errno.ENOENT, "another file has taken its place", self.path)
+            self._bytes = whole._bytes
+        assert self._bytes is not None
+        return self._bytes
 
     def __repr__(self) -> str:
         return f"<Entry {self.key.hex()[:12]} {self.info.get('label', '')}>"
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, _READ)
+    except PermissionError:  # it is another user's, say root's, who may not be kept from noting that it was read
+        return os.open(path, os.O_RDONLY)
+
+
+def _read(fd: int, size: int) -> memoryview:
+    """All bytes of a file, mapped where it is large."""
+    if size >= WORTH_MAPPING:
+        try:
+            return memoryview(open_mapping(fd, size)).cast("B").toreadonly()
+        except OSError:  # no more mappings: memory of our own will do
+            pass
+    return read_whole(fd, size)
 
 
 def _start_of_frames(head: bytes) -> int:
@@ -149,10 +181,9 @@ def write_entry(fd: int, frames: Sequence[Any], info: Mapping[str, Any]) -> int:
             content[place : place + length] = memoryview(frame).cast("B") if length else b""
         whole = head + content
         if os.write(fd, whole) != len(whole):
-            raise OSError(28, "the disk is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return len(whole)
-    if os.write(fd, head) != len(head):
-        raise OSError(28, "the disk is full")
+    write(fd, [head], [(0, len(head), False)])
     write(fd, frames, [(place + len(head), length, own) for place, length, own in table])
     return len(head) + end
 

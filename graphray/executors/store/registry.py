@@ -58,13 +58,18 @@ class Stored:
 
     def __init__(self, registry: Registry, segments: tuple[Segment, ...], places: Places) -> None:
         self._registry = registry
+        registry.values.add(self)
         self.segments = segments
         self.places = places
         self.nbytes = sum([length for _, _, length, _ in places])
         self._secured: list[memoryview] | None = None
 
     def secure(self) -> None:
-        """Take hold of the bytes, so that the value can be had after the store is gone."""
+        """Take hold of the bytes, so that the value can be had after the store is gone.
+
+        Raises:
+            Lost: somebody has removed them.
+        """
         if self._secured is None:
             self._secured = [self._registry.bytes_of(s) for s in self.segments]
 
@@ -111,6 +116,7 @@ class Registry:
         self.paths = self._memory.path, self._disk.path
         _remove_when_killed(self.paths)
         self.segments: weakref.WeakValueDictionary[str, Segment] = weakref.WeakValueDictionary()
+        self.values: weakref.WeakSet[Stored] = weakref.WeakSet()
         self.in_memory = self.on_disk = self.peak = self.spilled = self.largest = 0
         self._files: dict[str, tuple[int, bool]] = {}  # all that exist: size, and whether on disk
         self._released: collections.deque[tuple[str, str | None, bool]] = collections.deque()
@@ -123,7 +129,10 @@ class Registry:
         self._by_job: weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, Stored]]] = weakref.WeakKeyDictionary()
 
     def close(self) -> None:
-        """Remove everything. Values that were secured, and views that were given out, stay what they are."""
+        """Remove everything. Values that somebody still holds stay what they are; so do views that were given out."""
+        for stored in list(self.values):
+            with contextlib.suppress(Lost, OSError):
+                stored.secure()
         self._memory.remove()
         self._disk.remove()
         _removed(self.paths)
