@@ -25,7 +25,7 @@ from graphray.executors.failures import describe_call
 from graphray.executors.marker import APART, DONE, OUTER, write_name
 from graphray.executors.protocol import Again
 from graphray.executors.retry import backoff
-from graphray.graph.containers import ATOMS, read_only, rewrite
+from graphray.graph.containers import ATOMS, read_only, rewrite, weight
 from graphray.graph.dataflow import Graph
 from graphray.graph.fan import as_node
 from graphray.graph.node import CONSTANT, FLAT, Node
@@ -294,11 +294,9 @@ class Machine:
         if type(x) is Node or type(x) is Graph:
             self._found.append(x)
             return x
-        size = getattr(x, "nbytes", 0)
-        if type(size) is int and size:
-            self.made += size
-            if self.made > self.room:
-                self.halt = True
+        self.made += weight(x)
+        if self.made > self.room:
+            self.halt = True
         return read_only(x)
 
     def _call(self, node: Node) -> Any:

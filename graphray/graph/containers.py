@@ -117,6 +117,20 @@ def read_only(x: Any) -> Any:
     return x
 
 
+_BUFFERED = frozenset({"numpy", "jaxlib", "pyarrow", "pandas"})  # packages whose objects hold large buffers
+
+
+def weight(x: Any) -> int:
+    """Bytes of the buffers of an array, table or data frame; 0 for anything else."""
+    kind: type = type(x)
+    if kind.__module__.partition(".")[0] not in _BUFFERED:
+        return 0
+    size = getattr(x, "nbytes", None)
+    if size is None and hasattr(x, "memory_usage"):  # a data frame
+        size = x.memory_usage().sum()
+    return int(size or 0)
+
+
 def freeze(x: Any) -> Any:
     """`x` with every array in it, at any depth, as a read-only view."""
     return rewrite(x, read_only)

@@ -20,7 +20,7 @@ from graphray.executors.frames import lay_out, write
 from graphray.executors.store.directory import Directory, disk_place, memory_place, sweep
 from graphray.executors.store.mapping import load_bytes
 from graphray.executors.store.segments import LEAST, Lost, Written
-from graphray.graph.containers import freeze, rewrite
+from graphray.graph.containers import freeze, rewrite, weight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -382,16 +382,6 @@ def write_file(paths: tuple[str, str], name: str, frames: list[Any], table: Any)
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
-
-
-def weight(x: Any) -> int:
-    """Bytes of the buffers in a value, as far as it says."""
-    kind = type(x)
-    if kind.__module__.startswith("pandas") and hasattr(x, "memory_usage"):
-        used = x.memory_usage()
-        return int(used if isinstance(used, int) else getattr(used, "sum", lambda: 0)())
-    size = getattr(x, "nbytes", 0)
-    return size if type(size) is int else 0
 
 
 def _key(x: Any) -> Any:
