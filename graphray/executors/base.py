@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from graphray.graph.dataflow import Graph
     from graphray.graph.node import Node
 
+MANY = 2_000  # nodes of a growing run with a cache after which is noted which of them ran
 TICK = 0.02  # seconds between ticks, while the core is watchful
 
 
@@ -219,6 +220,9 @@ class Executor:
         for node, size in made.hits:
             run.publish(events.CacheHit(time.time(), node.label, size))
         job.ordered += [n for n in made.order if n not in made.same]
+        if job.growing and len(job.ordered) > MANY:  # it may last for ever
+            ordered, job.ordered = job.ordered, []
+            job.cache.end(ordered, whole=False)
         return made
 
     def _save_settled(self, job: Job) -> None:
