@@ -233,6 +233,13 @@ def test_a_late_call_harms_no_other(pool, tmp_path):
     assert found[1001].skipped_because is nodes[0]
 
 
+def test_many_calls_with_timeouts_each_have_their_own(pool, tmp_path):
+    nodes = [hangs(str(tmp_path / str(i)), "sleep" if i % 8 == 3 else "not at all") for i in range(40)]
+    found = gr.Graph(nodes).compute(pool, on_error="collect")
+    for i, value in enumerate(found):
+        assert isinstance(value.error, gr.TaskTimeout) if i % 8 == 3 else value == "done"
+
+
 def test_it_counts_as_an_attempt(pool, tmp_path):
     path = str(tmp_path / "notes")
     assert pool.compute(hangs_once(path)) == 2
@@ -277,7 +284,7 @@ def test_out_of_memory_is_an_error_of_the_task_or_its_worker(pool):
 def test_a_worker_that_dies_while_it_writes_leaves_no_file(pool, tmp_path):
     """Killed at random moments of writing large results: nothing is left that is not in use."""
 
-    @gr.task
+    @gr.task(retries=100)  # as many deaths are no fault of its own
     def big(i):
         return np.full(4_000_000, i, dtype=float)
 

@@ -26,7 +26,7 @@ from graphray.executors.core import (
 )
 from graphray.executors.core import Run as RunUnit
 from graphray.executors.job import Known
-from graphray.executors.local import begin, end
+from graphray.executors.local import begin, end, spans
 from graphray.executors.run import BaseRun, GrowingRun
 
 TYPE_CHECKING = False
@@ -147,6 +147,8 @@ class InProcess(Executor):
                 break
             job.done, job.total = done + machine.count, total + machine.grown
             run.publish_progress()
+            if machine.spans:
+                run.note_spent("inprocess", {}, **spans(machine))
         job.done, job.total = done, total  # the core counts for itself
 
     def _wait_for(self, run: Run, timeout: float | None) -> None:

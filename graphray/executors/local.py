@@ -65,16 +65,22 @@ def end(executor: Executor, unit: Unit, machine: Machine, everything: bool = Fal
     values = machine.values if everything else machine.exported(unit.exports, left)
     if machine.cache is not None:
         _note_marks(unit, machine, [*values, *left])
-    ended = time.time()
-    epoch = ended - time.perf_counter()
-    report: dict[str, Any] = {"began": machine.began, "ended": ended}
-    if machine.spans:
-        report["spans"] = [(name, label, at + epoch, s, n) for name, label, at, s, n in machine.spans]
+    report = {"began": machine.began, "ended": time.time(), **spans(machine)}
     grown = machine.grown_and_done(unit.nodes, left)
     return UnitDone(
         unit.worker, unit, values, left, machine.awaiting(), failed, machine.spent, grown,
         again=machine.again, report=report,
     )  # fmt: skip
+
+
+def spans(machine: Machine) -> dict[str, Any]:
+    """When nodes ran, since the last time that was asked."""
+    if not machine.spans:
+        return {}
+    epoch = time.time() - time.perf_counter()
+    found = [(name, label, at + epoch, seconds, n) for name, label, at, seconds, n in machine.spans]
+    machine.spans.clear()
+    return {"spans": found}
 
 
 def _note_marks(unit: Unit, machine: Machine, nodes: Iterable[Node]) -> None:

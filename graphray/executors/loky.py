@@ -102,7 +102,7 @@ class _Process:
         self.pid: int = process.pid
         self.ready = False
         self.joined = False  # the core knows it; else it is starting, or a spare
-        self.deadline: _Deadline | None = None
+        self.deadlines: dict[int, _Deadline] = {}  # by unit
         self.drops: list[str] = []  # segments that are gone
         self.path: list[str] | None = None
         self.known: set[int] = set()  # numbers of tasks it has
@@ -273,7 +273,7 @@ class Loky(Executor):
         self._units[unit.id] = unit
         if unit.nodes[0]._task.alone:  # it has a timeout; it was idle, so it begins at once
             timeout = unit.nodes[0]._task._options["timeout"]
-            p.deadline = _Deadline(unit, time.monotonic() + timeout, late=True)
+            p.deadlines[unit.id] = _Deadline(unit, time.monotonic() + timeout, late=True)
         if p.path != sys.path:  # before the unit: what is in it may be found there only
             p.path = list(sys.path)
             p.posted += 1
@@ -514,7 +514,7 @@ class Loky(Executor):
         if p is None:
             return
         if cancelled:  # a task may see that it is, and end
-            p.deadline = _Deadline(unit, time.monotonic() + GRACE, late=False)
+            p.deadlines[unit.id] = _Deadline(unit, time.monotonic() + GRACE, late=False)
         if not cancelled and p.sent and p.sent[0].unit == unit.id and not marker.begun(p.marker, unit.id):
             self.post(UnitDelayed(unit))
             return
@@ -560,12 +560,9 @@ class Loky(Executor):
         soon: float | None = None
         now = time.monotonic()
         for p in self._processes.values():
-            deadline = p.deadline
+            unit = self._core.units.get(p.name)
+            deadline = p.deadlines.get(unit.id) if unit is not None and p.deadlines else None
             if deadline is None or deadline.passed:
-                continue
-            if self._core.units.get(p.name) is not deadline.unit:  # it has ended, or waits for another to end
-                if self._core.queued.get(p.name) is not deadline.unit:
-                    p.deadline = None
                 continue
             if deadline.late:
                 began = marker.began(p.marker, deadline.unit.id)
@@ -610,6 +607,7 @@ class Loky(Executor):
             return None
         if kind in ("done", "broken", "void"):
             letter = p.sent.popleft()  # answers come in the order of the units
+            p.deadlines.pop(letter.unit, None)
             unit = self._units.get(letter.unit)
             if kind == "broken":
                 p.known.difference_update(letter.tasks)  # it may have failed before it had read them
@@ -634,6 +632,7 @@ class Loky(Executor):
             if message[2] is None:
                 if p.outbox is not None and p.outbox.unit == unit.id:
                     self._drop_outbox(p)
+                p.deadlines.pop(unit.id, None)
                 del self._units[unit.id], p.tables[unit.id]
                 return UnitRecalled(unit, unit.nodes)
             return UnitRecalled(unit, [p.tables[unit.id][i] for i in message[2]])
@@ -745,7 +744,8 @@ class Loky(Executor):
         if unit is not None and (p.killed_for not in (None, unit.job) or not _received(p, unit)):
             unit = None  # it was killed for another run's sake, or had died before
         running, inner = _position(p, unit) if unit is not None else (None, "")
-        late = p.deadline is not None and p.deadline.passed and p.deadline.late and p.deadline.unit is unit
+        deadline = p.deadlines.get(unit.id) if unit is not None else None
+        late = deadline is not None and deadline.passed and deadline.late
         assert self._store is not None
         self._store.worker_lost(p.name)
         p.close()

@@ -374,7 +374,13 @@ def write_file(paths: tuple[str, str], name: str, frames: list[Any], table: Any)
             return bool(disk)
         except BaseException as error:
             os.unlink(path)
-            if disk or not (isinstance(error, OSError) and error.errno in FULL):
+            if not (isinstance(error, OSError) and error.errno in FULL):
+                raise
+            if disk:
+                error.add_note(
+                    f"graphray: a value of {table[-1][0] + table[-1][1]:,} bytes fits neither into shared memory "
+                    f"({paths[0]}) nor on the disk ({paths[1]}); make room, or have TMPDIR point to where there is some"
+                )
                 raise
         finally:
             os.close(fd)

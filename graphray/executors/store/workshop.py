@@ -15,7 +15,7 @@ import sys
 from graphray.executors import wire
 from graphray.executors.frames import copy_in, lay_out, size_of
 from graphray.executors.store.mapping import load_bytes, open_mapping
-from graphray.executors.store.registry import FULL, write_file
+from graphray.executors.store.registry import write_file
 from graphray.executors.store.segments import LEAST, Lost, Written
 from graphray.graph.containers import ATOMS, freeze
 
@@ -174,15 +174,7 @@ class Workshop:
                 pass
         self._numbered += 1
         name = f"{self.name}-{self._numbered}"
-        try:
-            disk = write_file(self.paths, name, frames, table)
-        except OSError as error:
-            if error.errno in FULL:
-                error.add_note(
-                    f"graphray: a result of {size:,} bytes fits neither into shared memory ({self.paths[0]}) nor on "
-                    f"the disk ({self.paths[1]}); make room, or have TMPDIR point to where there is some"
-                )
-            raise
+        disk = write_file(self.paths, name, frames, table)
         if not disk:
             self._sizes[name] = size
         return name, disk
