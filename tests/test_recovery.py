@@ -214,11 +214,10 @@ def test_results_outlive_the_workers_that_made_them(pool):
             kill()
         return float(sum(a[0] for a in arrays))
 
-    with pool.open() as run:
-        with tempfile.TemporaryDirectory() as folder:
-            made = [run.add(make(i)) for i in range(6)]
-            used = run.add(use(os.path.join(folder, "notes"), *made))
-            found = {done.node: done.result() for done in run.as_completed()}
+    with tempfile.TemporaryDirectory() as folder, pool.open() as run:
+        made = [run.add(make(i)) for i in range(6)]
+        used = run.add(use(os.path.join(folder, "notes"), *made))
+        found = {done.node: done.result() for done in run.as_completed()}
     assert found[used] == 15.0
     assert [float(found[m][7]) for m in made] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
@@ -298,12 +297,14 @@ def test_a_worker_that_dies_while_it_writes_leaves_no_file(pool, others):
 
     @gr.task(retries=100)  # as many deaths are no fault of its own
     def big(i):
-        return np.full(4_000_000, i, dtype=float)
+        return np.full(2_000_000, i, dtype=float)
 
     stop = threading.Event()
 
     def killer() -> None:
-        while not stop.wait(0.4):
+        for _ in range(8):
+            if stop.wait(0.4):
+                return
             for worker in workers_but(others)[:1]:
                 worker.kill()
 
