@@ -153,8 +153,7 @@ def test_options_of_later_versions_are_refused_by_the_run():
     needy = gr.task(resources={"gpu": 1})(plain.fn)
     with pytest.raises(NotImplementedError, match="resources"):
         gr.Graph([plain(1), needy(1)]).compute()
-    with pytest.raises(NotImplementedError, match="trace"):
-        plain(1).compute(trace="somewhere")
+
 
 
 @pytest.mark.parametrize(

@@ -625,25 +625,28 @@ def test_ctrl_c_leaves_no_process(kind, to):
 @pytest.mark.parametrize("kind", ["run", "idle", "native"])
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_a_killed_driver_leaves_no_process_and_no_file(kind, name):
-    before = files()
     with driver(kind) as (process, family):
         os.kill(process.pid, getattr(signal, name))
         process.wait(timeout=10)
         assert gone(family) is True
-    assert files() <= before
+        deadline = time.monotonic() + 5
+        while files(process.pid) and time.monotonic() < deadline:  # the tracker is at it
+            time.sleep(0.01)
+        assert not files(process.pid)
 
 
-def files():
-    """Files that graphray has made, wherever it makes some."""
+def files(pid):
+    """Files that graphray has made in a process, wherever it makes some."""
     places = [d for d in ("/dev/shm", tempfile.gettempdir()) if os.path.isdir(d)]
-    return {f"{place}/{name}" for place in places for name in os.listdir(place) if "graphray" in name}
+    names = [f"{place}/{name}" for place in places for name in os.listdir(place) if "graphray" in name]
+    return {name for name in names if f"-{pid}-" in name}
 
 
 def test_no_file_is_left_or_needed_while_a_pool_works(pool):
-    before = files()
+    before = files(os.getpid())
     pool.compute(gr.Graph([identity(np.ones(500_000)) for _ in range(4)]))
     pool.close()
-    assert files() <= before
+    assert files(os.getpid()) <= before
 
 
 # ---- ending runs

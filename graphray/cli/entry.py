@@ -6,7 +6,7 @@ import argparse
 import sys
 
 import graphray
-from graphray.cli import run, show
+from graphray.cli import cache, replay, run, show
 from graphray.cli.errors import BROKEN_PIPE, FAILED, INTERRUPTED, USAGE, TaskFailed, UsageError, listing, suggestion
 from graphray.cli.streams import flush_stdout, give_up_stdout, open_standard_streams, say
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 # The commands by name, in the order in which the help lists them.
-COMMANDS = {"run": run, "show": show}
+COMMANDS = {"run": run, "show": show, "cache": cache, "replay": replay}
 
 EXAMPLES = """\
 examples:
@@ -24,6 +24,8 @@ examples:
   graphray run pipeline.py --help         its parameters, types and defaults
   graphray run pipeline.py --set lr=0.01 --json | jq .results
   graphray show pipeline.py -o graph.svg  draw it
+  graphray cache ls                       results that were kept
+  graphray replay FILE --pdb              a call that failed, in the debugger
 """
 
 

@@ -20,13 +20,15 @@ def progress(wanted: bool, processes: bool) -> Iterator[Callable[[RunEvent], Non
     if not wanted:
         yield None
         return
-    from graphray.executors.events import RunFinished
+    from graphray.executors.events import Printed, RunFinished
     from graphray.executors.progress import Display
 
     with screen(processes) as shown:
         display = Display(shown)  # type: ignore[arg-type]
 
         def show(event: RunEvent) -> None:
+            if isinstance(event, Printed):
+                return  # the engine writes it to stdout or stderr, and so above the line
             if not isinstance(event, RunFinished) or not _said_elsewhere(event.error):
                 display(event)
             elif shown is not None:

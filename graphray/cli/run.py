@@ -11,7 +11,7 @@ from graphray.cli.errors import OK, TaskFailed, UsageError
 from graphray.cli.plain import to_json
 from graphray.cli.pretty import pretty, pretty_one
 from graphray.cli.progress import progress
-from graphray.cli.streams import colour, columns, put, stdout_is_broken, stdout_kept
+from graphray.cli.streams import colour, columns, put, say, stdout_is_broken, stdout_kept
 from graphray.cli.tracebacks import of_task
 
 TYPE_CHECKING = False
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from graphray.executors.base import Executor
     from graphray.executors.explain import Explanation
+    from graphray.executors.run import Run
     from graphray.graph.dataflow import Graph
+
+FAILURES = 3  # tracebacks that are shown, where tasks that fail do not end the run
 
 DESCRIPTION = """\
 Compute the outputs of a pipeline, by default on a pool of processes with a
@@ -38,6 +41,8 @@ EXAMPLES = """\
   graphray run pipeline.py --cache .graphray    keep results, take those kept
   graphray run pipeline.py --cache .graphray --dry-run      what would run, why
   graphray run pipeline.py --executor inprocess here: breakpoint() works
+  graphray run pipeline.py --profile            where the time went
+  graphray run pipeline.py --trace run.json     the same, for ui.perfetto.dev
 
 exit status:
   0 all went well; 1 a task failed, its traceback is on stderr; 2 the command
@@ -68,6 +73,24 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would run, why, and how long it takes; compute nothing"
     )
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="results above this go to disk: 4GB, 25%%; default: half of the machine's"
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("raise", "collect"),
+        default="raise",
+        help="raise: end at the first task that fails; collect: compute what does not need it; default: raise",
+    )
+    parser.add_argument(
+        "--capsule", metavar="DIR", help="put calls that fail into files there, with their inputs, for graphray replay"
+    )
+    parser.add_argument(
+        "--audit", action="store_true", help="make some calls twice, and fail where a task is not deterministic"
+    )
+    parser.add_argument("--profile", action="store_true", help="at the end, say on stderr where the time went")
+    parser.add_argument("--trace", metavar="FILE", help="write what ran when, for https://ui.perfetto.dev")
+    parser.add_argument("--log", metavar="FILE", help="append every event to a file, a line of JSON each")
     parser.add_argument("--json", action="store_true", help="print one JSON document; what tasks print goes to stderr")
     parser.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="show how far it is, on stderr; default: yes"
@@ -81,13 +104,15 @@ def run(args: argparse.Namespace) -> int:
     if args.help:
         return print_help(args)
     with stdout_kept(args.json):
-        text = _outcome(args)
+        text, failed = _outcome(args)
     put(text)
+    if failed:
+        raise TaskFailed(failed)
     return OK
 
 
-def _outcome(args: argparse.Namespace) -> str:
-    """What goes to stdout: the results, or with `--dry-run` what would be computed."""
+def _outcome(args: argparse.Namespace) -> tuple[str, str]:
+    """What goes to stdout: the results, or with `--dry-run` what would be computed; and what to say of failed tasks."""
     from graphray.cli.parameters import assignments
 
     given = assignments(args.set)
@@ -95,7 +120,10 @@ def _outcome(args: argparse.Namespace) -> str:
     with _engine(args) as engine:  # first, since a wrong name should not wait for what the pipeline imports
         graph, parameters = pipeline_of(args).build(given, args.target, args.seed)
         explanation = _explained(graph, seed, args) if args.dry_run else None
-        found = _computed(graph, engine, seed, args) if explanation is None else _described(graph, explanation)
+        if explanation is None:
+            found, failed = _computed(graph, engine, seed, args)
+        else:
+            found, failed = _described(graph, explanation), ""
         document = {
             **found,
             "pipeline": args.pipeline,
@@ -105,12 +133,14 @@ def _outcome(args: argparse.Namespace) -> str:
             "seed": seed,
         }
     if args.json:
-        return to_json(document)
+        return to_json(document), failed
     if explanation is not None:
-        return "\n".join(_plan(document, explanation))
-    if None in graph.outputs:
-        return "\n".join(pretty_one(document["results"], columns()))
-    return "\n".join(pretty(document["results"], columns(), colour(sys.stdout)))
+        lines = _plan(document, explanation)
+    elif None in graph.outputs:
+        lines = pretty_one(document["results"], columns())
+    else:
+        lines = pretty(document["results"], columns(), colour(sys.stdout))
+    return "\n".join(lines), failed
 
 
 def _engine(args: argparse.Namespace) -> Executor:
@@ -123,21 +153,61 @@ def _engine(args: argparse.Namespace) -> Executor:
         raise UsageError(str(error)) from None
 
 
-def _computed(graph: Graph, engine: Executor, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    shown = args.progress if args.progress is not None else not args.quiet
-    with progress(shown, processes=engine.name != "inprocess") as subscriber, engine:
-        try:
-            handle = engine.run(graph, seed=seed, progress=subscriber, cache=args.cache)
-        except (TypeError, ValueError, NotImplementedError) as error:  # something that this engine cannot do
-            raise UsageError(str(error)) from error
-        try:
-            results = handle.result()
-        except Exception as error:
-            if isinstance(error, BrokenPipeError) and stdout_is_broken():
-                raise  # a task printed, and nobody reads it any more
-            raise TaskFailed(of_task(error)) from error
+def _computed(graph: Graph, engine: Executor, seed: int, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """What is to be told of a run; and of the tasks that failed in it, where that did not end it."""
+    handle = None
+    try:
+        with progress(_is_shown(args), processes=engine.name != "inprocess") as display, engine:
+            handle = _begun(graph, engine, seed, args, display)
+            try:
+                results = handle.result()
+            except Exception as error:
+                if isinstance(error, BrokenPipeError) and stdout_is_broken():
+                    raise  # a task printed, and nobody reads it any more
+                raise TaskFailed(of_task(error)) from error
         summary = handle.summary()
-    return {"results": results, "seconds": round(summary["seconds"], 6), "nodes": summary["nodes"]}
+    finally:
+        if args.profile and handle is not None and handle.done():
+            from graphray.executors.summary import render
+
+            say(render(handle.summary()))
+    found = {"results": results, "seconds": round(summary["seconds"], 6), "nodes": summary["nodes"]}
+    if args.profile:
+        found["profile"] = summary
+    return found, _failures(handle)
+
+
+def _is_shown(args: argparse.Namespace) -> bool:
+    return bool(args.progress if args.progress is not None else not args.quiet)
+
+
+def _begun(graph: Graph, engine: Executor, seed: int, args: argparse.Namespace, display: Any) -> Run:
+    try:
+        listeners = [] if display is None else [display]
+        if args.log is not None:
+            from graphray.executors.log import JsonLines
+
+            listeners.append(JsonLines(args.log))
+        return engine.run(
+            graph, seed=seed, progress=listeners, cache=args.cache, memory=args.memory, trace=args.trace,
+            capsule=args.capsule, audit=args.audit, on_error=args.on_error,
+        )  # fmt: skip
+    except OSError as error:
+        place = f": {error.filename}" if error.filename is not None else ""
+        raise UsageError(f"{error.strerror or error}{place}") from error
+    except (TypeError, ValueError, NotImplementedError) as error:  # something that this engine cannot do
+        raise UsageError(str(error)) from error
+
+
+def _failures(run: Run) -> str:
+    """Tracebacks of collected failures: of the first ones, and how many more there are."""
+    from graphray.executors.events import NodeFailed
+
+    failed = [event.error for event in run.events if isinstance(event, NodeFailed)]
+    texts = [of_task(error).rstrip() for error in failed[:FAILURES]]
+    if len(failed) > FAILURES:
+        texts.append(f"and {len(failed) - FAILURES:,} more failed")
+    return "\n\n".join(texts)
 
 
 def _explained(graph: Graph, seed: int, args: argparse.Namespace) -> Explanation:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from graphray.graph.node import Node
 
 MANY = 2_000  # nodes of a growing run with a cache after which is noted which of them ran
+BEAT = 1.0  # seconds between words on how far the runs are, while nothing happens
 TICK = 0.02  # seconds between ticks, while the core is watchful
 
 
@@ -147,9 +148,11 @@ class Executor:
         from graphray.executors.progress import subscribers
         from graphray.executors.start import open_cache
 
+        listeners = subscribers(progress)
         job = Job((), seed=seed, collect=True, growing=True)
         job.cache = open_cache(cache, seed)
-        run = GrowingRun(self, job, subscribers(progress))
+        job.spans = any([getattr(s, "spans", False) for s in listeners])
+        run = GrowingRun(self, job, listeners)
         self._begin(run)
         return run
 
@@ -292,11 +295,20 @@ class Executor:
     def _loop(self) -> None:
         core = self._core
         clock = time.perf_counter
+        told = clock()
+        run: BaseRun | None
         while True:
             wait = core.wait(clock())
             if core.watchful:
                 wait = TICK if wait is None else min(wait, TICK)
-            for event in self.next_events(wait) or [Tick()]:
+            elif self._runs:
+                wait = BEAT if wait is None else min(wait, BEAT)
+            found = self.next_events(wait)
+            if not found and clock() - told > BEAT:  # a long task runs: those who watch see that time goes on
+                told = clock()
+                for run in list(self._runs.values()):
+                    run.publish_progress()
+            for event in found or [Tick()]:
                 if event is None:
                     return
                 if type(event) is NodesAdded and event.job in self._runs and event.job.cache is not None:
@@ -306,11 +318,12 @@ class Executor:
                 run = self._runs.get(event.unit.job) if type(event) is UnitDone else None
                 if run is not None:
                     self.report_failures(run.job, event.values)
-                    run.note_spent(event.worker, event.spent, **event.report)
-                for instruction in core.handle(event, clock()):
-                    self._do(instruction)
+                    run.note_spent(event.worker, event.spent, unit=event.unit.id, **event.report)
+                instructions = core.handle(event, clock())
                 if run is not None and run.job.settled:
-                    self._save_settled(run.job)
+                    self._save_settled(run.job)  # before its end is known: who runs it again finds them
+                for instruction in instructions:
+                    self._do(instruction)
                 if run is not None and not run.done():
                     run.publish_progress()
 
@@ -320,7 +333,8 @@ class Executor:
             unit = instruction.unit  # type: ignore[attr-defined]
             run = self._runs.get(unit.job)
             if run is not None:
-                run.publish(events.UnitStarted(time.time(), unit.worker, len(unit.nodes), unit.nodes[0]._task.name))
+                first = unit.nodes[0]._task.name
+                run.publish(events.UnitStarted(time.time(), unit.worker, len(unit.nodes), first, unit.id))
             self.start_unit(unit)
         elif kind is Recall:
             self.recall_unit(instruction.unit, instruction.cancelled)  # type: ignore[attr-defined]
@@ -363,7 +377,7 @@ class Executor:
         if job.capsules is not None:
             with contextlib.suppress(Exception):  # an input that cannot be read here
                 inputs = {n: self.load(v) for n, v in instruction.inputs.items()}
-                job.capsules.write(node, inputs, error, instruction.worker, 1 + sum(job.attempts.get(node, (0, 0))))
+                job.capsules.write(node, inputs, error, instruction.worker, sum(job.attempts.get(node, (0, 1))))
         self.failed(job, node, error)
 
     def printed(self, job: Job | None, worker: str, node: str, stream: str, text: str) -> None:

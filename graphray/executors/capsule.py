@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from graphray.executors.machine import Machine
+    from graphray.graph.task import Task
 
 MAGIC = b"graphray capsule 1\n"
 SUFFIX = ".capsule"
 MOST = 20  # capsules of one run and process: under `on_error="collect"` a thousand calls may fail alike
+LONG = 64 << 10  # characters of an error's text, or of a note, at most
+HEAD = 4 << 20  # bytes of what a capsule says of itself, at most
 
 
 class Capsules:
@@ -43,7 +46,11 @@ class Capsules:
     def __init__(self, directory: str, seed: int = 0) -> None:
         self.directory = directory
         self.seed = seed
+        self.run = secrets.token_hex(8)
         self._written = 0
+
+    def __reduce__(self) -> Any:
+        return _of_run, (self.directory, self.seed, self.run)
 
     def write(
         self,
@@ -66,13 +73,13 @@ class Capsules:
         """
         if self._written >= MOST:
             return None
+        self._written += 1  # a call whose inputs cannot be pickled counts as well: the next ones are like it
         try:
             path = self._write(node, values, error, worker, attempt, seed)
         except Exception as problem:
             with contextlib.suppress(Warning):  # where warnings are errors: the task's own error is the one to raise
                 warnings.warn(f"no capsule of {node.label} could be written: {problem!r}", stacklevel=2)
             return None
-        self._written += 1
         error.add_note(f"graphray: to run it again: graphray replay {path}")
         return path
 
@@ -84,26 +91,29 @@ class Capsules:
         import traceback
 
         from graphray import __version__
-        from graphray.executors.wire import dumps_whole
+        from graphray.executors.wire import Pickler
 
         def leaf(x: Any) -> Any:
             return values[x] if type(x) is Node else x
 
+        if seed is None and node._task.seed:
+            seed = _seed_of(node, self.seed)
         args, kwargs = rewrite((node._args, node._kwargs or {}), leaf)
-        body = dumps_whole((node._task, args, kwargs, seed))
+        told = traceback.TracebackException.from_exception(error, limit=0)
+        told.__notes__ = []  # they are told by themselves
         head = {
             "node": node.label,
             "task": node._task.name,
             "module": getattr(node._task, "__module__", None),
-            "error": "".join(traceback.format_exception_only(error)).strip(),
-            "notes": list(getattr(error, "__notes__", ())),
+            "error": "".join(told.format_exception_only()).strip()[:LONG],
+            "notes": [str(note)[:LONG] for note in getattr(error, "__notes__", ())],
             "worker": worker,
             "attempt": attempt,
             "root_seed": self.seed,
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "graphray": __version__,
             "python": sys.version.split()[0],
-            "path": [p for p in sys.path if os.path.isdir(p or ".")],
+            "path": [os.path.abspath(p) for p in sys.path if os.path.exists(p or ".")],
             "directory": os.getcwd(),
         }
         os.makedirs(self.directory, 0o700, exist_ok=True)
@@ -114,13 +124,26 @@ class Capsules:
             with open(part, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
                 file.write(MAGIC)
                 file.write(json.dumps(head, default=str).encode() + b"\n")
-                file.write(body)
+                Pickler(file, protocol=5).dump((node._task, args, kwargs, seed))  # inputs may be large: no copy
             os.rename(part, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(part)
             raise
         return path
+
+
+_last: Capsules | None = None  # of the run that this process worked for last
+
+
+def _of_run(directory: str, seed: int, run: str) -> Capsules:
+    """The capsules of a run in a worker: the same for all of its units, so that they are counted."""
+    global _last
+    if _last is None or _last.run != run:
+        made = Capsules(directory, seed)
+        made.run = run
+        _last = made
+    return _last
 
 
 class Capsule:
@@ -130,7 +153,8 @@ class Capsule:
         path: the file. What it says of itself is read at once, and runs no code; `load` and `run` do.
 
     Attributes:
-        head: what it is: `node`, `task`, `error`, `notes`, `worker`, `attempt`, `time`, `python`, `graphray`.
+        head: what it is: `node`, `task`, `error`, `notes`, `worker`, `attempt`, `time`, `python`, `graphray`. Whoever
+            wrote the file wrote this, too.
 
     Raises:
         OSError: it cannot be read.
@@ -145,9 +169,12 @@ class Capsule:
             if file.read(len(MAGIC)) != MAGIC:
                 raise ValueError(f"{self.path} is no capsule of this version of graphray")
             try:
-                self.head: dict[str, Any] = json.loads(file.readline())
-            except ValueError:
-                raise ValueError(f"{self.path} is a damaged capsule: what it says of itself cannot be read") from None
+                head = json.loads(file.readline(HEAD))
+            except (ValueError, RecursionError):
+                head = None
+            if type(head) is not dict:
+                raise ValueError(f"{self.path} is a damaged capsule: what it says of itself cannot be read")
+            self.head: dict[str, Any] = head
             self._body = file.tell()
 
     def load(self) -> tuple[Any, tuple[Any, ...], dict[str, Any], int | None]:
@@ -156,8 +183,9 @@ class Capsule:
         Raises:
             Exception: it cannot be unpickled here: a module is missing, say.
         """
-        for place in self.head.get("path", ()):
-            if place not in sys.path:
+        places = self.head.get("path")
+        for place in places if type(places) is list else ():
+            if type(place) is str and place not in sys.path:
                 sys.path.append(place)
         with open(self.path, "rb") as file:
             file.seek(self._body)
@@ -167,25 +195,38 @@ class Capsule:
     def run(self) -> Any:
         """Make the call again, here. Runs code from the file.
 
+        Its timeout does not count. What the task returns as a node is computed, too: it may be that which failed.
+
         Returns:
             What the task returns.
 
         Raises:
             Exception: what the task raises.
         """
+        return self.call(*self.load())
+
+    def call(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int | None) -> Any:
+        """Make the call that `load` gave; see `run`."""
         from graphray.executors import context
         from graphray.executors.machine import Machine
+        from graphray.graph.dataflow import Graph
         from graphray.graph.node import make
+        from graphray.graph.task import call
 
-        task, args, kwargs, seed = self.load()
-        machine = Machine("replay", self.head.get("root_seed", 0))
+        root = self.head.get("root_seed")
+        root = root if type(root) is int else 0
+        machine = Machine("replay", root)
         machine.node = make(task, args, kwargs)
         token = context.enter(machine)
         try:
-            seeded = {} if seed is None else {"seed": seed}
-            return task.callable(*freeze(args), **freeze(kwargs), **seeded)
+            if task.kind == "macro":  # its own arguments are what it would look up
+                value = task.fn(machine.node, _itself)
+            else:
+                seeded = {} if seed is None else {"seed": seed}
+                value = task.callable(*freeze(args), **freeze(kwargs), **seeded)
         finally:
             context.leave(machine, token)
+        return Graph(call(lambda: value)).compute("inprocess", seed=root) if _holds_nodes(value) else value
 
 
 def of_machine(machine: Machine, node: Node, error: BaseException) -> None:
@@ -194,6 +235,34 @@ def of_machine(machine: Machine, node: Node, error: BaseException) -> None:
         return
     seed = None
     if node._task.seed:
-        with contextlib.suppress(TypeError):  # it has none
+        with contextlib.suppress(TypeError):  # it has none, and that is why it failed
             seed = machine.seed_of(node)
     machine.capsules.write(node, machine.values, error, machine.worker, machine.attempt_of(node), seed)
+
+
+def _seed_of(node: Node, root: int) -> int | None:
+    """The seed that a node's task got in a worker that did not live to say so; None where it has no digest."""
+    from graphray.graph.digest import derive_seed, digest_all, remembered
+
+    with contextlib.suppress(TypeError):
+        digest_all([node], again=False)
+        return derive_seed(remembered(node), root, getattr(node, "_index", None))
+    return None
+
+
+def _holds_nodes(value: Any) -> bool:
+    from graphray.graph.dataflow import Graph
+
+    found = False
+
+    def note(x: Any) -> Any:
+        nonlocal found
+        found = found or type(x) is Node or type(x) is Graph
+        return x
+
+    rewrite(value, note)
+    return found
+
+
+def _itself(x: Any) -> Any:
+    return x

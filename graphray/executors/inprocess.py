@@ -97,7 +97,10 @@ class InProcess(Executor):
             core = self._cores.get(run.job)
             if core is None:
                 return
-            for instruction in core.handle(event, time.perf_counter()):
+            instructions = core.handle(event, time.perf_counter())
+            if run.job.settled:
+                self._save_settled(run.job)
+            for instruction in instructions:
                 kind = type(instruction)
                 if kind is RunUnit:
                     unit = instruction.unit  # type: ignore[attr-defined]
@@ -136,8 +139,6 @@ class InProcess(Executor):
         self.report_failures(job, done.values)
         run.note_spent("inprocess", machine.spent, **done.report)
         self._handle(run, done)
-        if job.settled:
-            self._save_settled(job)
 
     def _run_all(self, run: BaseRun, machine: Machine) -> None:
         job = run.job

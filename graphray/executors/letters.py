@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from graphray.executors.audit import Audit
     from graphray.executors.cache.nodes import CacheSettings
+    from graphray.executors.capsule import Capsules
 
 
 class Settings(NamedTuple):
@@ -19,8 +21,8 @@ class Settings(NamedTuple):
     collect: bool = False
     spans: bool = False  # tell when each node ran
     cache: CacheSettings | None = None
-    capsules: str | None = None  # the directory for capsules of failures
-    audit: bool = False
+    capsules: Capsules | None = None
+    audit: Audit | None = None
 
 
 class UnitLetter(NamedTuple):
@@ -64,6 +66,8 @@ class UnitAnswer(NamedTuple):
     rest: Rest | None = None
     failed: tuple[int, Any, Sequence[str]] | None = None  # node, packed error, trail
     spent: Sequence[tuple[int, float, float]] = ()  # by task: calls and seconds
+    names: Mapping[int, str] = {}
+    raised: Sequence[tuple[int, Any]] = ()  # failures whose values do not come back: node, packed error
     failures: Sequence[Any] = ()
     marks: Mapping[int, int] = {}
     hits: int = 0  # found in the cache

@@ -61,6 +61,8 @@ def end(executor: Executor, unit: Unit, machine: Machine, everything: bool = Fal
     failed = machine.failed
     if failed is not None:
         executor.failed(unit.job, *failed, machine.trail)
+    for node, error in machine.raised:
+        executor.failed(unit.job, node, error)
     left = machine.left() if failed is None else []
     values = machine.values if everything else machine.exported(unit.exports, left)
     if machine.cache is not None:

@@ -311,7 +311,12 @@ class Loky(Executor):
             return super().adopt(entry, node)
         self._ensure_started()
         assert self._store is not None
-        return self._store.foreign(entry.path, entry.size, entry.table)
+        assert entry.cache is not None
+        try:
+            path = entry.hold()  # its own path may be another's by the time a worker opens it, or nobody's
+        except OSError:
+            return super().adopt(entry, node)
+        return self._store.foreign(path, entry.size, entry.table, entry.cache.release)
 
     def _tell_of_segments(self, p: _Process) -> None:
         """Which segments are gone.
@@ -664,16 +669,23 @@ class Loky(Executor):
 
     def _done(self, p: _Process, unit: Unit, table: list[Node], answer: UnitAnswer) -> UnitDone:
         tallies = {}
+        others: dict[str, tuple[float, float]] = {}  # of tasks that exist in the worker only
         for number, calls, seconds in answer.spent:
             task = self._known.get(number) if number > 0 else p.tasks.get(number)
             if task is not None:
                 tallies[task] = (calls, seconds)
+            elif number in answer.names:
+                before = others.get(answer.names[number], (0, 0.0))
+                others[answer.names[number]] = before[0] + calls, before[1] + seconds
+        for place, packed in answer.raised:
+            self.failed(unit.job, unit.nodes[place], unpack_error(packed))
         report = {
             "began": answer.began,
             "ended": answer.ended,
             "received": answer.read,
             "sent": answer.written,
             "spans": answer.spans,
+            "others": others,
             "cached": (answer.hits, answer.stored, answer.stored_bytes),
         }
         done = UnitDone(p.name, unit, {}, spent=tallies, report=report, grown=answer.grown)
@@ -839,8 +851,8 @@ def _settings(job: Job) -> Settings:
         collect=job.collect,
         spans=job.spans,
         cache=job.cache.settings if job.cache is not None else None,
-        capsules=job.capsules.directory if job.capsules is not None else None,
-        audit=job.audit is not None,
+        capsules=job.capsules,
+        audit=job.audit,
     )
 
 

@@ -86,6 +86,7 @@ class Machine:
         self.means: MutableMapping[Task, float] = {}  # what one call of each task is known to take, in seconds
         self.failed: tuple[Node, BaseException] | None = None
         self.trail: list[str] = []
+        self.raised: list[tuple[Node, BaseException]] = []  # all failures, under collect; as `failed`
         self.failures = 0
         self.spent: dict[Task, list[float]] = {}
         self.count = 0
@@ -591,6 +592,7 @@ class Machine:
             self.trail = [node._task.name, *[t._task.name for _, t, *_ in reversed(self._frames) if t is not None]][:-1]
             return False
         self.failures += 1
+        self.raised.append((self.outermost(node), error))
         self.values[node] = Failure(error, node)
         return True
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import copy
+import functools
 import threading
 import time
 import weakref
@@ -11,6 +13,8 @@ import weakref
 from graphray.errors import Cancelled, Failure
 from graphray.executors import events
 from graphray.executors.core import Job, cancelled
+from graphray.executors.log import to_logging
+from graphray.executors.summary import Figures
 from graphray.graph.containers import ATOMS, rewrite
 from graphray.graph.node import Node, find
 
@@ -36,7 +40,7 @@ class BaseRun:
         self.executor = executor
         self.job = job
         self.events: list[events.RunEvent] = []
-        self._subscribers = list(subscribers)
+        self._subscribers = [*subscribers, to_logging]
         self._owned = owned  # made for this run: closed with it
         self._closer: threading.Thread | None = None
         self.lock = threading.RLock()  # of its books, where several threads may keep them
@@ -44,7 +48,9 @@ class BaseRun:
         self._abandoned = False
         self._over = threading.Event()
         self.reported: weakref.WeakSet[Node] = weakref.WeakSet()  # failed nodes that were told of
-        self._spent: dict[str, list[float]] = {}
+        self._figures = Figures()
+        self._stored = 0, 0  # results that were put into the cache, and their bytes, as far as told
+        self._summary: Callable[[], dict[str, Any]] | None = None  # a copy of it, once nothing changes any more
         self._began = time.perf_counter()
         self._seconds: float | None = None
 
@@ -57,26 +63,36 @@ class BaseRun:
         return self._over.is_set()
 
     def summary(self) -> dict[str, Any]:
-        """Figures of the run so far.
+        """Figures of the run so far; `graphray.executors.summary.render` makes a table for people of them.
 
         Returns:
-            `nodes` (done), `total`, `seconds`, `tasks`: per task name its `calls` and `seconds`, and `parallelism`, the
-            seconds spent in tasks per second of the run.
+            `nodes` (done), `total`, `seconds`, `workers`.
+            `tasks`: per task name its `calls`, `seconds` and `mean`, and `max`, the longest call, where that is known.
+            `parallelism`: the seconds spent in tasks per second of the run.
+            `critical_path`: the `seconds` that the run would take on any number of workers, how many `nodes` are in it,
+            and its `tasks`: names in order, and how often each comes in a row; `complete` is false where tasks have
+            returned nodes, which are not counted. None for a growing run.
+            `bytes`: `received` and `sent` by workers through the store of results.
+            `cache`: `hits`, how many results were `stored`, and their `bytes`.
+            `retries`, `failures`, `workers_lost`: how many.
+            `spilled`: bytes of results that were moved to disk; `memory_peak`: the most that was seen in memory.
         """
+        if self._summary is not None:
+            return self._summary()
         seconds = self._seconds if self._seconds is not None else time.perf_counter() - self._began
-        tasks = {name: {"calls": int(c), "seconds": s} for name, (c, s) in self._spent.items()}
-        busy = sum(t["seconds"] for t in tasks.values())
-        return {
-            "nodes": self.job.done,
-            "total": self.job.total,
-            "seconds": seconds,
-            "tasks": tasks,
-            "parallelism": busy / seconds if seconds else 0.0,
-        }
+        summary = self._figures.summary(self.job, seconds, self.executor.workers)
+        if self.done():
+            self._summary = functools.partial(copy.deepcopy, summary)
+            return self._summary()
+        return summary
 
     def publish(self, event: events.RunEvent) -> None:
         """Give an event to every subscriber. One that fails is dropped, with a warning: it may not harm the run."""
         self._keep(event)
+        self._deliver(event)
+
+    def _deliver(self, event: events.RunEvent) -> None:
+        self._figures.note(event)
         for subscriber in list(self._subscribers):
             try:
                 subscriber(event)
@@ -105,16 +121,33 @@ class BaseRun:
         self.publish(events.Progressed(time.time(), self.job.done, self.job.total))
 
     def note_spent(self, worker: str, spent: Mapping[Any, Sequence[float]], **report: Any) -> None:
-        """Add the time that a unit took."""
-        by_name: dict[str, tuple[int, float]] = {}
-        if self.job.cache is not None:
-            self.job.cache.note_spent(spent)
+        """A unit is over.
+
+        Args:
+            worker: whose it was.
+            spent: per task, how many calls were made and the seconds they took.
+            report: what else there is to say of it, see `UnitFinished`.
+        """
+        by_name: dict[str, tuple[int, float]] = report.pop("others", {})
+        cache = self.job.cache
+        if cache is not None:
+            cache.note_spent(spent)
         for task, (calls, seconds) in spent.items():
-            tally = self._spent.setdefault(task.name, [0, 0.0])
-            tally[0] += calls
-            tally[1] += seconds
-            by_name[task.name] = (int(calls), seconds)
-        self.publish(events.UnitFinished(time.time(), worker, by_name))
+            before = by_name.get(task.name, (0, 0.0))
+            by_name[task.name] = (before[0] + int(calls), before[1] + seconds)
+        event = events.UnitFinished(time.time(), worker, by_name, **report)
+        if event.spans:  # those who asked get them; kept, they would fill the memory
+            self._keep(events.UnitFinished(event.time, worker, by_name, **{**report, "spans": ()}))
+            self._deliver(event)
+        else:
+            self.publish(event)
+        if cache is not None:
+            figures = self._figures
+            stored, size = cache.stored + figures.stored, cache.bytes + figures.stored_bytes
+            if stored > self._stored[0]:
+                told = self._stored
+                self._stored = stored, size
+                self.publish(events.CacheStored(event.time, worker, stored - told[0], size - told[1]))
 
     def end(self, error: BaseException | None) -> None:
         """The job is over."""

@@ -19,6 +19,13 @@ def marked(event: Printed) -> str:
 def show(event: Printed) -> None:
     """Write them to the stream of the same name here."""
     stream = sys.stderr if event.stream == "stderr" else sys.stdout
+    if stream is None:  # a program without a console
+        return
+    text = marked(event)
     with contextlib.suppress(OSError, ValueError):  # closed, or a broken pipe: what is printed may not harm a run
-        stream.write(marked(event))
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()

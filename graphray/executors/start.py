@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from graphray.graph.dataflow import Graph
     from graphray.graph.task import Task
 
-_LATER = ("trace",)
-
 
 def start(
     graph: Graph,
@@ -35,7 +33,7 @@ def start(
     memory: Any,
     capsule: Any,
     audit: bool,
-    **later: Any,
+    trace: Any,
 ) -> Run:
     """Start a run of a graph; see `Graph.run` for the options."""
     from graphray.executors.audit import Audit
@@ -44,9 +42,6 @@ def start(
     from graphray.executors.memory import parse_budget
     from graphray.executors.progress import subscribers
 
-    for name in _LATER:
-        if later[name] not in (None, False):
-            raise NotImplementedError(f"{name}= is not in this version of graphray")
     if on_error not in ("raise", "collect"):
         raise ValueError(f'on_error= is "raise" or "collect", not {on_error!r}')
     if type(seed) is not int:
@@ -76,6 +71,10 @@ def start(
         job.memory = budget
         job.capsules = None if capsule is None else Capsules(os.path.abspath(capsule), seed)
         job.audit = Audit() if audit else None
+        if trace is not None and trace is not False:
+            from graphray.executors.trace import Trace
+
+            listeners.append(Trace(trace))
         job.spans = any([getattr(s, "spans", False) for s in listeners])
         return engine.launch(graph, job, listeners, owned)
     except BaseException:

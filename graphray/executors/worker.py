@@ -18,11 +18,9 @@ import weakref
 
 from graphray.errors import Failure, RemoteError
 from graphray.executors import context, marker
-from graphray.executors.audit import Audit
-from graphray.executors.capsule import Capsules
 from graphray.executors.failures import describe_call
 from graphray.executors.frames import size_of
-from graphray.executors.letters import Rest, Settings, UnitAnswer, UnitLetter
+from graphray.executors.letters import Rest, UnitAnswer, UnitLetter
 from graphray.executors.machine import Machine
 from graphray.executors.prints import Lines
 from graphray.executors.store.segments import LEAST
@@ -120,7 +118,6 @@ class Worker:
         self.means: weakref.WeakKeyDictionary[Task, float] = weakref.WeakKeyDictionary()
         self.machine: Machine | None = None
         self.cache: NodeCache | None = None
-        self.audit: Audit | None = None
         self.read = 0  # bytes that had been read from the store before the message in work
         self.unit = 0
         self.void: set[int] = set()  # units not to be begun (any more)
@@ -158,7 +155,8 @@ class Worker:
                 _flush()
                 self.data.send_frames(answer)
         except (EOFError, OSError):  # the driver has closed the pipe, or is gone
-            return
+            if self.cache is not None:
+                self.cache.cache.close()
 
     def _listen(self) -> None:
         try:
@@ -250,22 +248,13 @@ class Worker:
             machine.transient.update([table[i] for i, mark in letter.marks.items() if mark & 2])
         if letter.attempts:
             machine.attempts = {table[i]: times for i, times in letter.attempts.items()}
-        machine.audit = self._audit(settings)
-        if settings.capsules is not None:
-            machine.capsules = Capsules(settings.capsules, settings.seed)
+        machine.audit = settings.audit
+        machine.capsules = settings.capsules
         machine.room = letter.room
         machine.spans = [] if settings.spans else None
         machine.load(nodes, exported, given)
         marker.begin(self.marker, letter.unit)
         return machine, nodes, exported
-
-    def _audit(self, settings: Settings) -> Audit | None:
-        """What counts the calls of an audited run: the same for all of its units here."""
-        if not settings.audit:
-            self.audit = None
-        elif self.audit is None:
-            self.audit = Audit()
-        return self.audit
 
     def _cache(self, settings: CacheSettings, seed: int) -> NodeCache:
         """A run's cache; the last one is kept, as runs come in many units."""
@@ -283,7 +272,14 @@ class Worker:
         ended = time.time()
         left = machine.left() if machine.failed is None else []
         spent = [(self.names.number(t), c, s) for t, (c, s) in machine.spent.items()]
-        answer = UnitAnswer(self.unit, spent=spent, began=began, ended=ended, read=self.workshop.read - self.read)
+        names = {self.names.number(t): t.name for t in machine.spent if self.names.number(t) < 0}
+        answer = UnitAnswer(
+            self.unit, spent=spent, names=names, began=began, ended=ended, read=self.workshop.read - self.read
+        )
+        if machine.raised:
+            place = {n: i for i, n in enumerate(nodes)}
+            raised = [(place[n], pack_error(e)) for n, e in machine.raised if n in place and n not in machine.values]
+            answer = answer._replace(raised=raised)
         if machine.spans:
             epoch = ended - time.perf_counter()
             answer = answer._replace(spans=[(name, label, at + epoch, s, n) for name, label, at, s, n in machine.spans])

@@ -277,7 +277,7 @@ class Graph:
                 GRAPHRAY_EXECUTOR says, else in-process.
             workers: number of workers, for an executor given by name.
             inputs: values of symbolic inputs.
-            progress: True for a progress display on stderr, or a function called with each event.
+            progress: True for a progress display on stderr, a function called with each event, or a list of these.
             seed: the root seed, from which tasks with `seed=True` derive theirs.
             on_error: "raise" ends the run at the first failing task and raises its exception; "collect" goes on, and
                 puts a `gr.Failure` in the place of each value that could not be had.
@@ -288,11 +288,12 @@ class Graph:
                 share of the machine (0.25, "25%"); by default half of it. On engines of processes.
             capsule: a directory for failure capsules: files with a failing call and its inputs, for `graphray replay`.
             audit: make some of the calls twice, and fail where a task changes its arguments or gives something else.
-            trace: not in this version.
+            trace: a file for what ran when, to be opened in https://ui.perfetto.dev; it is there at the end of the run.
 
         Raises:
             TypeError: an input without value, or one that is not there.
             ValueError: an option or executor that does not exist.
+            OSError: the trace or the cache cannot be written.
         """
         from graphray.executors.start import start
 

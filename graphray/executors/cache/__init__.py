@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphray.executors.cache.directory import Cache, default_directory
+from graphray.executors.cache.directory import Cache
 from graphray.executors.cache.entry import Entry
+from graphray.executors.cache.place import default_directory
 
 __all__ = ["Cache", "Entry", "default_directory"]

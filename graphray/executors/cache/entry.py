@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from graphray.executors.cache.directory import Cache
     from graphray.executors.frames import Table
 
 MAGIC = b"graphray entry 1\n"
@@ -47,6 +48,7 @@ class Entry:
     """A result that was kept.
 
     Attributes:
+        cache: where it was found.
         key: what it is kept under, 20 bytes.
         path: the file.
         size: its bytes.
@@ -56,7 +58,7 @@ class Entry:
         table: the places of its frames in the file.
     """
 
-    __slots__ = ("_bytes", "_sums", "info", "key", "made", "path", "size", "stamp", "table", "used")
+    __slots__ = ("_bytes", "_sums", "cache", "info", "key", "made", "path", "size", "stamp", "table", "used")
 
     def __init__(self, key: bytes, path: str, content: bool = True) -> None:
         """Read the header of a file.
@@ -70,6 +72,7 @@ class Entry:
             Damaged: it is not one.
             OSError: it cannot be read.
         """
+        self.cache: Cache | None = None
         self.key = key
         self.path = path
         fd = _open(path)
@@ -123,6 +126,16 @@ class Entry:
             Exception: it cannot be unpickled here.
         """
         return freeze(wire.loads(self.frames()))
+
+    def hold(self) -> str:
+        """A path to its file for those who will open it later, in another process; see `Cache.hold`.
+
+        Raises:
+            OSError: it is gone, or there is no such path.
+        """
+        if self.cache is None:
+            raise FileNotFoundError(errno.ENOENT, "it was not found in a cache", self.path)
+        return self.cache.hold(self)
 
     def _memory(self) -> memoryview:
         if self._bytes is None:

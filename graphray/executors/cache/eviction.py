@@ -75,7 +75,7 @@ def looked(directory: str, limit: int, size: int) -> None:
 
 
 def oldest(found: Iterable[File], limit: int, before: float | None = None) -> list[File]:
-    """What has to go: the files used longest ago, until the rest is within the limit; and all not used since `before`."""
+    """What has to go: what was used longest ago, until the rest fits the limit, and all not used since `before`."""
     ordered = sorted(found, key=lambda file: file.used)
     left = sum([file.size for file in ordered])
     gone = []
@@ -87,16 +87,27 @@ def oldest(found: Iterable[File], limit: int, before: float | None = None) -> li
     return gone
 
 
-def sweep(parts: str) -> None:
+def sweep(directory: str) -> None:
     """Remove what was never finished: its writer is gone, or has not written for a week."""
+    parts = os.path.join(directory, "parts")
     for name in listed(parts):
         path = os.path.join(parts, name)
         with contextlib.suppress(OSError, ValueError):
-            age = time.time() - os.stat(path).st_mtime
-            if age > (_STALE if _is_alive(int(name.split(".")[0])) else _SETTLED):
+            if _age(path) > (_STALE if _is_alive(int(name.split(".")[0])) else _SETTLED):
                 import shutil
 
                 shutil.rmtree(path)
+    records = os.path.join(directory, "iterations")
+    for name in listed(records):
+        if "." in name:  # a record that is written, in a moment, beside the one that it will replace
+            path = os.path.join(records, name)
+            with contextlib.suppress(OSError):
+                if _age(path) > _SETTLED:
+                    os.unlink(path)
+
+
+def _age(path: str) -> float:
+    return time.time() - os.stat(path).st_mtime
 
 
 def listed(folder: str) -> list[str]:

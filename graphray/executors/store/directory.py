@@ -26,7 +26,7 @@ def memory_place() -> str:
     """Where segments go: shared memory, or where there is none, temporary files, which are mapped all the same."""
     place = os.environ.get(PLACE)
     if place:
-        return place
+        return os.path.abspath(place)  # a task may change its process's directory
     if os.path.isdir(SHARED_MEMORY) and os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         return SHARED_MEMORY
     return tempfile.gettempdir()
@@ -51,7 +51,14 @@ class Directory:
         suffix = f"{os.getpid()}-{secrets.token_hex(8)}"
         new = os.path.join(place, f".graphray-new-{suffix}")
         self.path = os.path.join(place, f"graphray-store-{suffix}")
-        os.mkdir(new, 0o700)
+        try:
+            os.mkdir(new, 0o700)
+        except OSError as error:
+            error.add_note(
+                f"graphray: large results need a folder that can be written to, and {place} is none; "
+                f"the environment variables {PLACE} (for shared memory) and TMPDIR (for the disk) name others"
+            )
+            raise
         try:
             self._fd = os.open(new, os.O_RDONLY)
             try:

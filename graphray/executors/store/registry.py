@@ -21,10 +21,11 @@ from graphray.executors.store.directory import Directory, disk_place, memory_pla
 from graphray.executors.store.mapping import load_bytes
 from graphray.executors.store.segments import LEAST, Lost, Written
 from graphray.graph.containers import freeze, rewrite, weight
+from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from graphray.executors.frames import Table
@@ -112,7 +113,11 @@ class Registry:
         for place in dict.fromkeys((memory_place(), disk_place())):
             sweep(place)
         self._memory = Directory(memory_place())
-        self._disk = Directory(disk_place())
+        try:
+            self._disk = Directory(disk_place())
+        except BaseException:
+            self._memory.remove()
+            raise
         self.paths = self._memory.path, self._disk.path
         _remove_when_killed(self.paths)
         self.segments: weakref.WeakValueDictionary[str, Segment] = weakref.WeakValueDictionary()
@@ -120,6 +125,7 @@ class Registry:
         self.in_memory = self.on_disk = self.peak = self.spilled = self.largest = 0
         self._files: dict[str, tuple[int, bool]] = {}  # all that exist: size, and whether on disk
         self._released: collections.deque[tuple[str, str | None, bool]] = collections.deque()
+        self._foreign: dict[str, Callable[[str], None]] = {}  # files of others: who is told that they are not needed
         self._numbered = 0
         self._warm: dict[str, int] = {}  # bytes of free segments, by worker
         self._free: dict[str, list[str]] = {}  # segments on their way back, by the worker that made them
@@ -133,6 +139,9 @@ class Registry:
         for stored in list(self.values):
             with contextlib.suppress(Lost, OSError):
                 stored.secure()
+        for path, release in self._foreign.items():
+            release(path)
+        self._foreign.clear()
         self._memory.remove()
         self._disk.remove()
         _removed(self.paths)
@@ -157,23 +166,19 @@ class Registry:
         """What travels in place of an argument of a node: a large one is written once, however often it is used.
 
         It stays while the node lives: a graph may not change, so its next run finds it here. Within a run, the same
-        object in several nodes is one.
+        object in several nodes is one. A node's result is of its run only: another may have another in its place.
         """
         if weight(x) < LEAST:
             return x
         key = _key(x)
-        mine = self._by_node.get(node)
-        if mine is None:
-            mine = self._by_node[node] = {}
+        stays = node._task is VALUE or node not in job.values
+        mine = self._by_node.setdefault(node, {}) if stays else {}
         stored = mine.get(key)
         if stored is None:
-            of_job = self._by_job.get(job)
-            if of_job is None:
-                of_job = self._by_job[job] = {}
-            known = of_job.get(key)
-            if known is None:
-                known = of_job[key] = (x, self.put(x))  # with the object: its address is the key
-            stored = mine[key] = known[1]
+            of_job = self._by_job.setdefault(job, {})
+            if key not in of_job:
+                of_job[key] = x, self.put(x)  # with the object: its address is the key
+            stored = mine[key] = of_job[key][1]
         return stored
 
     def end_job(self, job: Any) -> None:
@@ -195,11 +200,17 @@ class Registry:
             segments.append(segment)
         return Stored(self, tuple(segments), written.places)
 
-    def foreign(self, path: str, size: int, table: Table) -> Stored:
-        """A value in a file that is not the store's own, such as an entry of the cache."""
-        segment = self.segments.get(path)
-        if segment is None:
-            segment = self.segments[path] = Segment(self._released, path, size, None, True)
+    def foreign(self, path: str, size: int, table: Table, release: Callable[[str], None]) -> Stored:
+        """A value in a file that is not the store's own, such as an entry of the cache.
+
+        Args:
+            path: the file, whose path is this value's alone.
+            size: its bytes.
+            table: the places of the frames.
+            release: is called with the path once nobody needs it any more.
+        """
+        self._foreign[path] = release
+        segment = self.segments[path] = Segment(self._released, path, size, None, True)
         return Stored(self, (segment,), [(0, *row) for row in table])
 
     def _enter(self, name: str, size: int, owner: str | None, disk: bool) -> Segment:
@@ -273,6 +284,8 @@ class Registry:
             if name not in self._files:  # it went with a worker, or is not the store's
                 for worker in self._seen.pop(name, ()):
                     drops.setdefault(worker, []).append(name)
+                if name in self._foreign:
+                    self._foreign.pop(name)(name)
                 continue
             size, disk = self._files[name]
             warm = self._warm.get(owner) if owner is not None else None
@@ -281,16 +294,17 @@ class Registry:
                 self._warm[owner] = warm + size
                 self._free.setdefault(owner, []).append(name)
             else:
-                self._remove(name, drops)
+                self._remove(name, owner, drops)
         return drops
 
-    def _remove(self, name: str, drops: dict[str, list[str]]) -> None:
+    def _remove(self, name: str, owner: str | None, drops: dict[str, list[str]]) -> None:
         size, disk = self._files.pop(name)
         self._count(-size, disk)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.paths[disk], name))
-        for worker in self._seen.pop(name, ()):
-            drops.setdefault(worker, []).append(name)
+        for worker in self._seen.pop(name, set()) | {owner}:  # who has read it, and who has written it: more than once
+            if worker is not None:
+                drops.setdefault(worker, []).append(name)
 
     def worker_joined(self, worker: str) -> None:
         """A worker may get its segments back."""
@@ -304,13 +318,14 @@ class Registry:
             seen.discard(worker)
         mine = f"{worker}-"
         for folder in self.paths:
-            for name in os.listdir(folder):
+            for name in _names_in(folder):
                 if name.startswith(mine) and name not in self.segments:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(os.path.join(folder, name))
                     known = self._files.pop(name, None)
                     if known is not None:
                         self._count(-known[0], known[1])
+                    self._released.append((name, None, True))  # others may have it mapped
 
     # ---- memory
 
@@ -321,8 +336,7 @@ class Registry:
             while names and sum(self._warm.values()) > room:
                 name = names.pop()
                 self._warm[worker] -= self._files[name][0]
-                self._seen.setdefault(name, set()).add(worker)
-                self._remove(name, drops)
+                self._remove(name, worker, drops)
         return drops
 
     def spill(self, stored: Stored) -> tuple[int, dict[str, list[str]]]:
@@ -367,14 +381,13 @@ def write_file(paths: tuple[str, str], name: str, frames: list[Any], table: Any)
         OSError: there is no room on disk either; nothing is left.
     """
     for disk, folder in enumerate(paths):
-        path = os.path.join(folder, name)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            write(fd, frames, table)
+            _write_new(os.path.join(folder, name), frames, table)
             return bool(disk)
-        except BaseException as error:
-            os.unlink(path)
-            if not (isinstance(error, OSError) and error.errno in FULL):
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                error.add_note(f"graphray: somebody has removed {folder}, the store of an executor that is still open")
+            if error.errno not in FULL:
                 raise
             if disk:
                 error.add_note(
@@ -382,20 +395,36 @@ def write_file(paths: tuple[str, str], name: str, frames: list[Any], table: Any)
                     f"({paths[0]}) nor on the disk ({paths[1]}); make room, or have TMPDIR point to where there is some"
                 )
                 raise
-        finally:
-            os.close(fd)
     raise AssertionError("unreachable")
+
+
+def _write_new(path: str, frames: list[Any], table: Any) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        write(fd, frames, table)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:  # somebody has removed it: who needs what was in it is told
+        return []
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 
 
 def _key(x: Any) -> Any:
-    """Equal for the same object; for arrays, for the same view of the same memory."""
-    interface = getattr(x, "__array_interface__", None) if type(x).__module__ == "numpy" else None
-    if interface is None or not interface["data"]:
+    """Equal for the same object; for plain arrays, for the same view of the same memory."""
+    kind = type(x)
+    if kind.__name__ != "ndarray" or kind.__module__ != "numpy":
         return id(x)
-    return interface["data"][0], interface["shape"], x.strides, interface["typestr"]
+    return x.__array_interface__["data"][0], x.shape, x.strides, x.dtype
 
 
 def find_stored(x: Any) -> list[Stored]:

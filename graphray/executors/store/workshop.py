@@ -111,13 +111,28 @@ class Workshop:
                 self._own[name] = size, self._writing.pop(name, None)
 
     def put_values(self, values: list[Any]) -> list[Any]:
-        """Values with the large ones in the store, as `Written`.
+        """Values with the large ones in the store, as `Written`; one that is there several times, once.
 
         Raises:
             Exception: one cannot be pickled.
             OSError: there is no room for one, neither in memory nor on disk.
         """
-        return [v if type(v) in ATOMS and not _is_large(v) else self._put(v) for v in values]
+        put: list[Any] = []
+        known: dict[int, Written] = {}
+        try:
+            for v in values:
+                first = known.get(id(v))
+                if first is not None:
+                    put.append(Written("", 0, first.disk, first.names, first.places))
+                    continue
+                put.append(v if type(v) in ATOMS and not _is_large(v) else self._put(v))
+                if type(put[-1]) is Written:
+                    known[id(v)] = put[-1]
+        except BaseException:
+            for written in known.values():  # nobody will hear of these
+                self._unwrite(written)
+            raise
+        return put
 
     def _put(self, value: Any) -> Any:
         frames = wire.dumps(value)
@@ -141,6 +156,17 @@ class Workshop:
                     names.append(segment)
                 places.append((names.index(segment), place, size_of(frame), False))
         return Written(name, size, disk, names, places)
+
+    def _unwrite(self, written: Written) -> None:
+        """Undo a `_put`: a new file goes, one that was written again can be so once more."""
+        name = written.name
+        mapping = self._writing.pop(name, None)
+        if mapping is not None:
+            self._own[name] = self._sizes[name], mapping
+            return
+        self._sizes.pop(name, None)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.paths[written.disk], name))
 
     def _find(self, frame: Any) -> tuple[str, int] | None:
         """Where the bytes of a frame are already: those of an array that the task got and handed on."""
