@@ -40,6 +40,15 @@ def at_most(system: str, limit: float, unit: str) -> Goal:
     return Goal(f"{SYSTEMS[system].label} ≤ {limit:,} {unit}", lambda row, results: best(results[row][system]), limit)
 
 
+def detail_at_most(system: str, detail: str, limit: float, what: str) -> Goal:
+    """Not the figure itself but something else that the samples say: the worst of them counts."""
+
+    def worst(row: str, results: Results) -> float:
+        return max(sample[detail] for sample in results[row][system])
+
+    return Goal(f"{SYSTEMS[system].label} ≤ {limit:,} {what}", worst, limit)
+
+
 def faster(system: str, times: float, than: str) -> Goal:
     def ratio(row: str, results: Results) -> float:
         return best(results[row][than]) / best(results[row][system])

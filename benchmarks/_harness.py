@@ -27,6 +27,8 @@ REPEATS, BUDGET = 5, 2.0
 """A started system repeats the work up to so many times, as long as so many seconds have not passed."""
 TIMEOUT = 900.0
 """Seconds after which a turn is given up."""
+GRACE = 5.0
+"""Seconds that it has for its end then."""
 
 
 class TurnFailed(Exception):
@@ -74,6 +76,10 @@ def _group(command: Sequence[str], scratch: str, output: Any, errors: Any) -> It
     try:
         yield process
     finally:
+        if process.poll() is None:  # it is given a moment to close its system: files in shared memory outlive processes
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -75,16 +75,6 @@ def makespan(work: Work, tasks: int) -> Sample:
     return {"value": seconds / (sum(durations) / 2), "seconds": seconds}
 
 
-def array(work: Work, megabytes: int, tasks: int = 16) -> Sample:
-    """Seconds for tasks that each look at a thousand numbers of one array."""
-    import numpy as np
-
-    numbers = np.ones(megabytes * 1_000_000 // 8)
-    seconds, values = timed(work.reads, numbers, tasks)
-    check(list(values) == [1_000.0] * tasks)
-    return {"value": seconds}
-
-
 # ---- systems that this starts
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import _caching
+import _faults
+import _large
 import _measures
-from _goals import Goal, at_most, faster, flat, seeds_fast, seeds_solved
+from _goals import Goal, at_most, detail_at_most, faster, flat, seeds_fast, seeds_solved
 
 IN_PROCESS = ("graphray", "dask-sync", "dask-threads", "dask-delayed")
 PROCESSES = ("graphray-loky", "joblib", "loky", "ray", "distributed")
 FUTURES = ("graphray-loky", "loky", "ray", "distributed")  # those whose tasks can depend on others, if only by waiting
 GRAPHS = ("graphray-loky", "ray", "distributed")  # those whose tasks can have others as arguments
+CACHES = ("graphray", "joblib-memory", "diskcache")  # those that keep results for other processes
 PACKAGES = ("python", "graphray", "dask-sync", "distributed", "ray", "loky", "joblib")
 
 USED, IMPORTED, COMMAND = "{label}", "import {package}", "{package} --help"  # what a figure is of
@@ -151,11 +155,104 @@ ROWS = {
             "array",
             "16 tasks that read one array of {size:,} MB",
             "s",
-            _measures.array,
+            _large.array,
             systems=("graphray", "dask-sync", "dask-threads", *PROCESSES),
             size=400,
             quick=1,
             rounds=2,
+            goals=(at_most("graphray-loky", 0.35, "s"),),
+        ),
+        Row(
+            "array-again",
+            "the same tasks on the same array ({size:,} MB) once more",
+            "s",
+            _large.array_again,
+            systems=("graphray-loky", "joblib", "ray", "distributed"),
+            size=400,
+            quick=1,
+            rounds=2,
+            goals=(at_most("graphray-loky", 0.02, "s"),),
+        ),
+        Row(
+            "stages",
+            f"{{size:,}} stages of {_large.STAGE} MB, each in another process than the last",
+            "ms per stage",
+            _large.stages,
+            systems=GRAPHS,
+            size=200,
+            quick=10,
+            rounds=2,
+            goals=(
+                at_most("graphray-loky", 33.3, "ms per stage, which is 1.5 GB/s"),
+                detail_at_most("graphray-loky", "peak_results", 3, "results in memory at the worst moment"),
+            ),
+        ),
+        Row(
+            "budget",
+            f"{{size:,}} results of {_large.PART} MB, all needed later, on a budget of {_large.BUDGET} MB",
+            "s",
+            _large.budget,
+            systems=("graphray-loky", "ray"),
+            size=50,
+            quick=20,
+            started=False,
+            rounds=2,
+            goals=(detail_at_most("graphray-loky", "peak_megabytes", _large.BUDGET, "MB of results in memory"),),
+        ),
+        Row(
+            "kills",
+            "{size:,} nodes in layers, a busy worker killed every second",
+            "× undisturbed",
+            _faults.kills,
+            systems=("graphray-loky", "ray"),  # distributed's cluster came to have no workers left, and waited
+            size=_faults.FULL,
+            quick=1_000,
+            rounds=1,
+            goals=(at_most("graphray-loky", 1.5, "× the undisturbed time"),),
+        ),
+        Row(
+            "cache-small",
+            "a call whose small result is kept",
+            "µs",
+            _caching.small,
+            systems=CACHES,
+            size=200,
+            quick=20,
+            started=False,
+            goals=(at_most("graphray", 100, "µs"),),
+        ),
+        Row(
+            "cache-large-first",
+            "a result of {size:,} MB that is kept, the first time in a process",
+            "ms",
+            _caching.large_first,
+            systems=CACHES,
+            size=400,
+            quick=2,
+            started=False,
+            goals=(at_most("graphray", 200, "ms"),),
+        ),
+        Row(
+            "cache-large",
+            "a result of {size:,} MB that is kept, once more",
+            "ms",
+            _caching.large_again,
+            systems=CACHES,
+            size=400,
+            quick=2,
+            started=False,
+            goals=(at_most("graphray", 50, "ms"),),
+        ),
+        Row(
+            "cache10k",
+            "{size:,} results that are all kept, in a fresh process",
+            "s",
+            _caching.many,
+            systems=(*CACHES, "graphray-loky"),
+            size=10_000,
+            quick=200,
+            started=False,
+            goals=(at_most("graphray", 1, "s"), at_most("graphray-loky", 1, "s")),
         ),
         Row(
             "makespan",

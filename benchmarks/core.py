@@ -1,6 +1,6 @@
 """graphray beside dask, dask.distributed, Ray, loky and joblib: the same work, in one run.
 
-    python benchmarks/core.py                        all rows but the slow ones; about a quarter of an hour
+    python benchmarks/core.py                        all rows but the slow ones; about half an hour
     python benchmarks/core.py --quick                small sizes: whether everything works
     python benchmarks/core.py --only chain2k tree16k --peers ray loky
     python benchmarks/core.py --ppo --json results.json --page docs/benchmarks.md
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,4 +127,5 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":  # worker processes import this module too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no turn is left running
     sys.exit(main())

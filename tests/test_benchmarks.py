@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +111,27 @@ def test_every_row_runs(core, tmp_path):
         assert row["systems"].keys() == expected
 
 
+def test_large_values_are_measured_with_the_memory_that_they_take(tmp_path):
+    _, report, _ = bench(tmp_path, "--quick", "--peers", "--only", "stages", "budget")
+    stages, budget = (row["systems"]["graphray-loky"]["samples"] for row in report["rows"])
+    for sample in stages:
+        assert sample["moved"] >= 0.95
+        assert sample["peak_results"] >= 1  # the last result is there at the end
+        assert sample["peaks"]["all"] <= sample["peaks"]["private"] + sample["peaks"]["shared"]
+    assert budget[0]["results_megabytes"] == 400
+    assert budget[0]["peak_megabytes"] >= 20
+    assert budget[0]["peaks"]["store"] >= 20e6
+
+
+def test_kept_results_are_found_by_another_process(tmp_path):
+    rows = ["cache-small", "cache-large"]
+    _, report, _ = bench(tmp_path, "--quick", "--peers", "joblib", "--only", *rows)
+    assert [row["name"] for row in report["rows"]] == rows
+    for row in report["rows"]:
+        assert {"graphray", "joblib-memory"} <= row["systems"].keys()
+        assert all(figures["best"] > 0 for figures in row["systems"].values())
+
+
 def test_rows_name_systems_that_can_do_them():
     systems = module("systems").SYSTEMS
     for row in module("_rows").ROWS.values():
@@ -164,6 +189,109 @@ def test_slow_rows_are_run_when_asked_for(core):
     assert "ppo" not in names
     assert [row.name for row in core.chosen_rows([], ppo=True)] == [*names, "ppo"]
     assert [row.name for row in core.chosen_rows(["ppo", "help"], ppo=False)] == ["help", "ppo"]
+
+
+# ---- what watches, and what kills
+
+
+def test_a_watch_sees_memory_that_comes_and_goes(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with module("_memory").Watch() as watch:
+        store = tmp_path / f"graphray-store-{os.getpid()}-0"
+        store.mkdir()
+        (store / "segment").write_bytes(bytes(20_000_000))
+        other = tmp_path / "graphray-store-1-0"  # another driver's
+        other.mkdir()
+        (other / "segment").write_bytes(bytes(40_000_000))
+        held = bytearray(os.urandom(1 << 10)) * (30 << 10)
+        time.sleep(0.2)  # it looks every 5 ms
+        del held
+        (store / "segment").unlink()
+        time.sleep(0.2)
+    assert watch.peaks["private"] > 28_000_000
+    assert watch.peaks["all"] >= watch.peaks["private"]
+    assert 19_000_000 < watch.peaks["store"] < 30_000_000
+    assert watch.peaks["named"] == 0  # none of it lies in shared memory
+    assert watch.peaks["looks"] > 10
+
+
+def sleeper(mark: str, code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", f"print(flush=True)\n{code}", mark], stdout=subprocess.PIPE)
+
+
+def test_only_busy_workers_are_killed_and_nobody_else():
+    killer = module("_killer")
+    busy, idle, other = processes = [
+        sleeper("worker-of-test", "while True: pass"),
+        sleeper("worker-of-test", "import time; time.sleep(600)"),
+        sleeper("not-a-worker", "while True: pass"),
+    ]
+    try:
+        for process in processes:
+            process.stdout.readline()
+        time.sleep(0.2)
+        found = [process.pid for process in killer.at_work(os.getpid(), re.compile("worker-of"))]
+        assert busy.pid in found
+        assert other.pid not in found
+        with killer.Killer("worker-of", every=0.1, seed=1) as kills:
+            assert busy.wait(30) == -9
+            assert idle.wait(30) == -9  # the only one that was left
+        assert kills.kills == 2
+        assert other.poll() is None
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def test_the_formula_gives_what_the_layered_graph_works_out():
+    work = module("_work")
+    graph = [[work.Step(1 + s.turns % 50, s.left, s.right) for s in layer] for layer in work.layers(300)]
+    expected = work.result_of(graph, work.ground)
+    assert expected == work.result_of(graph, work.grind)
+    assert len(set(expected)) > 50
+    assert expected != work.result_of([*graph[:-1], graph[-1][::-1]], work.grind)
+    assert [len(layer) for layer in work.layers(10_000)] == [100] * 100
+    assert all(work.TURNS[0] <= s.turns <= work.TURNS[1] for layer in work.layers(10_000) for s in layer)
+
+
+# ---- the soak
+
+
+def test_a_soak_says_how_things_are_while_graphs_are_computed_and_workers_die(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", BENCHMARKS / "soak.py", "--seconds", "3", "--json", tmp_path / "soak.json"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "soak.json").read_text("utf-8"))
+    assert report["flat"] is None
+    assert "not judged" in done.stdout
+    lines = report["lines"]
+    assert len(lines) == 10
+    assert all(a["graphs"] < b["graphs"] for a, b in itertools.pairwise(lines))
+    assert all(line["driver"] > 0 and line["worker"] > 0 and line["processes"] >= 2 for line in lines)
+    assert [line["kills"] for line in lines] == list(range(1, 11))
+    assert len(re.findall(r"graphs .* kills", done.stdout)) == 10
+
+
+def test_a_soak_is_flat_if_nothing_grows_after_its_first_line():
+    soak = module("soak")
+    line = soak.Line(60.0, 100, 1, driver=1_000, worker=1_000, shared=10, files=20, threads=2, processes=3)
+
+    def judged(*changed: dict) -> bool:
+        return soak.flat(soak.verdicts([line, *(line._replace(**c) for c in changed)]))
+
+    assert judged({}, {"driver": 1_019, "worker": 1_019}, {"shared": 40, "files": 26}, {})
+    assert judged({"driver": 900, "worker": 500})
+    assert not judged({}, {"driver": 1_021}, {})
+    assert not judged({}, {"worker": 1_021}, {})
+    for name in ("shared", "files", "threads"):
+        assert not judged({name: 50}, {name: 51}, {name: 52})
 
 
 # ---- arithmetic
@@ -233,6 +361,14 @@ def test_goals_are_met_at_their_limit_and_missed_beyond():
         goals.faster("graphray", 1, "joblib").figure("row", results)
 
 
+def test_the_worst_of_what_samples_say_beside_their_figure_counts():
+    goal = module("_goals").detail_at_most("graphray", "peak", 3, "results")
+    results = {"row": {"graphray": [{"value": 1.0, "peak": 3.1}, {"value": 2.0, "peak": 2.0}]}}
+    assert goal.figure("row", results) == 3.1
+    assert not goal.met(3.1)
+    assert goal.met(3)
+
+
 def test_the_cost_per_node_is_flat_if_no_size_costs_much_more():
     goal = module("_goals").flat("a", "b", limit=1.5)
     assert goal.figure("b", {"a": {"graphray": samples(2.0)}, "b": {"graphray": samples(3.0, 9.0)}}) == 1.5
@@ -291,6 +427,39 @@ def test_wrong_results_are_no_results():
     measures = module("_measures")
     with pytest.raises(AssertionError, match="wrong"):
         measures.chain(type("Broken", (), {"chain": lambda self, n: n - 1})(), 10)
+
+
+def test_stages_that_stay_in_a_process_are_not_measured():
+    large, np = module("_large"), importlib.import_module("numpy")
+
+    class Broken:
+        def stages(self, megabytes, count):
+            return np.full(10, float(count)), (1,) * count
+
+    with pytest.raises(AssertionError, match="only 0% of the stages ran in another process"):
+        large.stages(Broken(), 10)
+
+
+def test_reads_at_wrong_places_are_no_results():
+    class Broken:
+        def reads(self, array, tasks):
+            return [float(array[:1_000].sum())] * tasks
+
+    with pytest.raises(AssertionError, match="wrong"):
+        module("_large").array(Broken(), 1)
+
+
+def test_work_that_nothing_disturbs_is_not_measured_as_if_it_were():
+    work = module("_work")
+
+    class Undisturbed:
+        WORKERS = "no process has this in its command line"
+
+        def layers(self, graph):
+            return work.result_of(graph, work.ground)
+
+    with pytest.raises(AssertionError, match="nothing was killed"):
+        module("_faults").kills(Undisturbed(), 100)
 
 
 def test_the_script_refuses_what_makes_no_sense(core, capsys):

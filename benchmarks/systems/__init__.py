@@ -27,6 +27,34 @@ class Work(Protocol):
     def reads(self, array: Any, tasks: int) -> Any:
         """What so many tasks read in one array."""
 
+    def reader(self, array: Any, tasks: int) -> Callable[[], Any]:
+        """The same, to be asked for more than once: what need not be done again is not."""
+
+    def stages(self, megabytes: int, count: int) -> tuple[Any, tuple[int, ...]]:
+        """The last of so many stages of an array, and the processes that they ran in: two that alternate."""
+
+    def layers(self, graph: list[list[Any]]) -> Any:
+        """The last layer's results of a layered graph, whoever is killed: `WORKERS` matches the workers' commands."""
+
+    def parts(self, count: int, megabytes: int) -> Any:
+        """Means of chunks of arrays, by a system that is `budgeted`, once there was a mean of each array."""
+
+    def kept(self, directory: str) -> Kept:
+        """Calls whose results are kept in a directory."""
+
+
+class Kept(Protocol):
+    """Calls whose results a system keeps on disk, and takes from there where they are."""
+
+    def small(self, i: int) -> int:
+        """A number, one more."""
+
+    def large(self, megabytes: int) -> Any:
+        """A ramp of numbers, which may be mapped from where it lies."""
+
+    def many(self, n: int) -> Any:
+        """The first `n` numbers from 1 on, each a result of its own."""
+
 
 class System(NamedTuple):
     """A system and where its code is."""
@@ -62,6 +90,8 @@ SYSTEMS = {
         System("dask-sync", "dask sync", "dask", "dask_:Sync", processes=False),
         System("dask-threads", "dask threads", "dask", "dask_:Threads", processes=False),
         System("dask-delayed", "dask.delayed sync", "dask", "dask_:Delayed", processes=False),
+        System("joblib-memory", "joblib.Memory", "joblib", "joblib_:Memory", processes=False),
+        System("diskcache", "diskcache", "diskcache", "diskcache_:Diskcache", processes=False),
         System("graphray-loky", "graphray loky:2", "graphray", "graphray_:Loky", processes=True),
         System("joblib", "joblib", "joblib", "joblib_:Joblib", processes=True),
         System("loky", "loky submit", "loky", "loky_:Loky", processes=True),

@@ -6,6 +6,7 @@ On small sizes and a busy machine `client.get` was slower for no-ops and chains;
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -54,5 +55,15 @@ class Distributed:
         return self.client.gather(self.client.map(_work.sleep, durations, pure=False))
 
     def reads(self, array: Any, tasks: int) -> Any:
-        stored = self.client.scatter(array)
-        return self.client.gather([self.client.submit(_work.read, stored, i, pure=False) for i in range(tasks)])
+        return self.reader(array, tasks)()
+
+    def reader(self, array: Any, tasks: int) -> Callable[[], Any]:
+        stored = self.client.scatter(array, hash=False)
+        return lambda: self.client.gather([self.client.submit(_work.read, stored, i, pure=False) for i in range(tasks)])
+
+    def stages(self, megabytes: int, count: int) -> tuple[Any, tuple[int, ...]]:
+        this, that = self.client.scheduler_info()["workers"]
+        stage = self.client.submit(_work.first_stage, megabytes, pure=False, workers=[that])
+        for i in range(count):
+            stage = self.client.submit(_work.next_stage, stage, pure=False, workers=[that if i % 2 else this])
+        return stage.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,14 @@ inc = gr.task(_work.inc)
 add = gr.task(_work.add)
 sleep = gr.task(_work.sleep)
 read = gr.task(_work.read)
+first_stage = gr.task(_work.first_stage)
+# A task with a time limit is run by itself, and not together with the one that it needs; so `near` decides, each time.
+next_stages = [gr.task(_work.next_stage, near=key, timeout=600) for key in ("this", "that")]
+part = gr.task(_work.part)
+mean = gr.task(_work.mean)
+chunk_mean = gr.task(_work.chunk_mean)
+grind = gr.task(_work.grind)
+ramp = gr.task(_work.ramp)
 
 FIRST_TASK = """
 import graphray as gr
@@ -68,8 +77,30 @@ class Graphray:
         return self.executor.compute(gr.Graph(gr.map(sleep, durations)))
 
     def reads(self, array: Any, tasks: int) -> Any:
-        stored = gr.value(array)
-        return self.executor.compute(gr.Graph(gr.map(read, [stored] * tasks, range(tasks))))
+        return self.reader(array, tasks)()
+
+    def reader(self, array: Any, tasks: int) -> Callable[[], Any]:
+        graph = gr.Graph(gr.map(read, [gr.value(array)] * tasks, range(tasks)))
+        return lambda: self.executor.compute(graph)
+
+    def kept(self, directory: str) -> Kept:
+        """Calls whose results are kept in a directory."""
+        return Kept(self.executor, directory)
+
+
+class Kept:
+    def __init__(self, executor: gr.executors.Executor, directory: str) -> None:
+        self.executor = executor
+        self.directory = directory
+
+    def small(self, i: int) -> int:
+        return inc(i).compute(executor=self.executor, cache=self.directory)
+
+    def large(self, megabytes: int) -> Any:
+        return ramp(megabytes).compute(executor=self.executor, cache=self.directory)
+
+    def many(self, n: int) -> Any:
+        return self.executor.compute(gr.Graph(gr.map(inc, range(n))), cache=self.directory)
 
 
 class InProcess(Graphray):
@@ -78,5 +109,31 @@ class InProcess(Graphray):
 
 
 class Loky(Graphray):
-    def __init__(self) -> None:
+    WORKERS = r"\bloky\.backend\.popen_loky"
+
+    def __init__(self, memory: int | None = None) -> None:
         super().__init__(gr.executors.Loky(2))
+        self.memory = memory
+
+    @classmethod
+    def budgeted(cls, memory: int) -> Callable[[], Self]:
+        """What starts it with a limit on how many bytes of results are in memory."""
+        return lambda: cls(memory)
+
+    def stages(self, megabytes: int, count: int) -> tuple[Any, tuple[int, ...]]:
+        """The last of so many stages, and the processes that they ran in, which alternate."""
+        stage = first_stage(megabytes)
+        for i in range(count):
+            stage = next_stages[i % 2](stage)
+        return self.executor.compute(gr.Graph(stage))
+
+    def layers(self, graph: list[list[_work.Step]]) -> Any:
+        """The results of the last layer of a layered graph."""
+        return self.executor.compute(gr.Graph(_work.result_of(graph, grind)))
+
+    def parts(self, count: int, megabytes: int) -> Any:
+        """The means of chunks of parts, which are asked for when each part has been looked at by itself."""
+        parts = gr.map(part, range(count), megabytes=megabytes)
+        seen = gr.combine(sum, gr.map(mean, parts))
+        chunks = [chunk_mean(seen, *parts[i : i + _work.CHUNK]) for i in range(0, count, _work.CHUNK)]
+        return self.executor.compute(gr.Graph(chunks), memory=self.memory)

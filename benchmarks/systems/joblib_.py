@@ -1,11 +1,17 @@
-"""joblib: its loky backend, which batches independent calls; it has no words for calls that need others."""
+"""joblib: its loky backend, which batches independent calls; it has no words for calls that need others.
+
+And `joblib.Memory`, which keeps results, in the calling process.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Self
 
 import _work
+import joblib
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
@@ -36,3 +42,26 @@ class Joblib:
 
     def reads(self, array: Any, tasks: int) -> Any:
         return self.parallel(delayed(_work.read)(array, i) for i in range(tasks))
+
+    def reader(self, array: Any, tasks: int) -> Callable[[], Any]:
+        """The array is put into a file for the first call, and found there by its hash for later ones."""
+        return lambda: self.reads(array, tasks)
+
+
+class Memory(nullcontext):
+    """Nothing needs to be started. Only here large arrays are mapped: small results are faster without."""
+
+    def __init__(self) -> None:
+        super().__init__(self)
+
+    def kept(self, directory: str) -> Kept:
+        return Kept(directory)
+
+
+class Kept:
+    def __init__(self, directory: str) -> None:
+        self.small = joblib.Memory(directory, verbose=0).cache(_work.inc)
+        self.large = joblib.Memory(directory, verbose=0, mmap_mode="r").cache(_work.ramp)
+
+    def many(self, n: int) -> Any:
+        return [self.small(i) for i in range(n)]

@@ -354,8 +354,8 @@ class Loky(Executor):
         store = self._store
         assert store is not None
         budget = self._budget()
-        # What the workers are at, and have next, comes on top of what is there.
-        coming = min(max(budget // 5, 2 * self.workers * store.largest), budget * 7 // 10)
+        # What the workers are at, and have next, comes on top of what is there; and one that is on its way to disk.
+        coming = min(max(budget // 5, (2 * self.workers + 1) * store.largest), budget * 7 // 10)
         full = budget - coming
         enough = full * 3 // 4
         if store.in_memory > enough:
