@@ -5,6 +5,7 @@ Each run is drawn from a seed, which a failing test prints; `pytest -m slow` mak
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -28,9 +29,13 @@ posix = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has n
 
 
 class Killer:
-    """Kills a random worker of this process now and then, while its block runs."""
+    """Kills a random worker of a pool now and then, while its block runs: idle, busy, or still starting.
 
-    def __init__(self, rng: random.Random, every: float) -> None:
+    Each time once some worker is ready: where all are killed before that, there is no progress, and the pool says so.
+    """
+
+    def __init__(self, pool: gr.executors.Loky, rng: random.Random, every: float) -> None:
+        self._pool = pool
         self._rng = rng
         self._every = every
         self._stop = threading.Event()
@@ -39,14 +44,12 @@ class Killer:
 
     def _kill(self) -> None:
         while not self._stop.wait(self._rng.uniform(0, 2 * self._every)):
-            workers = [p for p in psutil.Process().children() if "tracker" not in " ".join(_command(p))]
-            if workers:
-                victim = self._rng.choice(sorted(workers, key=lambda p: p.pid))
-                try:
-                    victim.kill()
+            workers = list(self._pool._processes.values())
+            if any(p.ready for p in workers):
+                victim = self._rng.choice(workers)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim.pid, signal.SIGKILL)
                     self.killed += 1
-                except psutil.NoSuchProcess:
-                    pass
 
     def __enter__(self) -> Killer:
         self._thread.start()
@@ -55,13 +58,6 @@ class Killer:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return ["tracker"]
 
 
 def killed_workers(rng: random.Random, rounds: int, cache: Path | None) -> None:
@@ -74,7 +70,7 @@ def killed_workers(rng: random.Random, rounds: int, cache: Path | None) -> None:
             options = {"cache": cache / str(i)} if cache is not None and i % 2 else {}
             graph = fault_graphs.graph(seed)
             expected = fault_graphs.digest(graph.compute("inprocess", seed=seed % 3))
-            with Killer(rng, rng.choice([0.2, 0.4, 0.8])) as killer:
+            with Killer(pool, rng, rng.choice([0.2, 0.4, 0.8])) as killer:
                 # A node may meet with three deaths that have nothing to do with it: that is a failure to report. Here
                 # deaths come far more often than nodes last, so that one is bound to now and then.
                 for _ in range(20):

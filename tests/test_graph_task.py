@@ -155,7 +155,6 @@ def test_options_of_later_versions_are_refused_by_the_run():
         gr.Graph([plain(1), needy(1)]).compute()
 
 
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [

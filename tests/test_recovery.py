@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -292,21 +293,25 @@ def test_out_of_memory_is_an_error_of_the_task_or_its_worker(pool):
     assert pool.compute(tiny(3)) == 3
 
 
-def test_a_worker_that_dies_while_it_writes_leaves_no_file(pool, others):
+def test_a_worker_that_dies_while_it_writes_leaves_no_file(pool, others, tmp_path):
     """Killed at random moments of writing large results: nothing is left that is not in use."""
+    path = str(tmp_path / "notes")
 
     @gr.task(retries=100)  # as many deaths are no fault of its own
     def big(i):
+        note(path, str(os.getpid()))
         return np.full(2_000_000, i, dtype=float)
 
     stop = threading.Event()
+    killed: set[str] = set()
 
     def killer() -> None:
-        for _ in range(8):
-            if stop.wait(0.4):
-                return
-            for worker in workers_but(others)[:1]:
-                worker.kill()
+        while len(killed) < 8 and not stop.wait(0.1):
+            called = notes(path)
+            if called and called[-1] not in killed:  # one that has come to its first call, not one that is starting
+                killed.add(called[-1])
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(called[-1]), signal.SIGKILL)
 
     thread = threading.Thread(target=killer)
     thread.start()
@@ -320,6 +325,7 @@ def test_a_worker_that_dies_while_it_writes_leaves_no_file(pool, others):
     finally:
         stop.set()
         thread.join()
+    assert len(killed) > 3
     pool.compute(tiny(0))
     left = sum([f.stat().st_size for folder in set(stores()) - others for f in folder.iterdir()])
     assert left <= 2 * 256 << 20  # what the two workers keep to write again
