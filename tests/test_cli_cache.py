@@ -257,7 +257,7 @@ def test_rm_by_key(run, cache):
 
 
 def test_rm_by_task(run, cache):
-    assert run("rm", "--task", "train").out == "removed 2 results, 801 kB\n"
+    assert run("rm", "--task", "train", "--yes").out == "removed 2 results, 801 kB\n"
     assert left() == "ab"
     done = run("rm", "--task", "nobody")
     assert done.status == 2
@@ -266,9 +266,18 @@ def test_rm_by_task(run, cache):
 
 def test_rm_all_removes_what_cannot_be_read_too(run, cache):
     file_of("a").write_bytes(b"")
-    assert run("rm", "--all").status == 0
+    assert run("rm", "--all", "--yes").status == 0
     assert list(cache.keys()) == []
     assert run("rm", "--all").out == "removed 0 results, 0 B\n"
+
+
+@pytest.mark.parametrize("arguments", [("--all",), ("--task", "train")])
+def test_rm_of_many_wants_a_yes_where_nobody_can_be_asked(run, cache, arguments):
+    done = run("rm", *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert "--yes" in done.err
+    assert len(done.err.splitlines()) == 1
+    assert left() == "abcd"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--all", "aa"), ("--task", "train", "--all"), ("--task", "train", "aa")])

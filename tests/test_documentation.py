@@ -153,7 +153,7 @@ def test_every_public_name_is_in_the_reference():
     assert set(gr.__all__) - names - {"executors"} == set()
 
 
-@pytest.mark.parametrize("command", ["run", "show"])
+@pytest.mark.parametrize("command", ["run", "show", "replay"])
 def test_every_option_of_a_command_is_in_its_page(command, tmp_path):
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
     options = set(

@@ -76,7 +76,9 @@ def add_parser(commands: Any) -> None:
     rm.add_argument("keys", metavar="KEY", nargs="*", help="keys, or the starts of them")
     rm.add_argument("--task", metavar="NAME", help="all results of this task")
     rm.add_argument("--all", action="store_true", help="all results; what is known of past runs stays")
-    rm.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    rm.add_argument(
+        "--yes", "-y", action="store_true", help="do not ask; needed with --task and --all where there is no terminal"
+    )
 
     prune = _add(actions, "prune", _prune, "remove what was used longest ago")
     prune.add_argument("--size", metavar="SIZE", help="until so much is left, such as 5GB; default: the cache's limit")
@@ -306,9 +308,13 @@ def _rm(args: argparse.Namespace) -> int:
 
 
 def _agreed(question: str) -> bool:
-    """Whether the user says yes; whoever cannot be asked does."""
+    """Whether the user says yes.
+
+    Raises:
+        UsageError: nobody can be asked: a script says so beforehand.
+    """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
+        raise UsageError(f"{question} Without a terminal nobody can be asked: say --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     answer = sys.stdin.readline()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-import sys
 import threading
 import weakref
 
@@ -260,12 +259,15 @@ def unpack_error(packed: Any) -> BaseException:
 
 def _rebuild(frames: Iterable[tuple[str, int | None, str]]) -> TracebackType | None:
     """A traceback through frames of the given names and lines, so that it prints as it would have in the worker."""
-    from types import TracebackType
+    from types import CodeType, FunctionType, TracebackType
 
+    # Frames of generators that have not begun: unlike those of calls, they do not hold the frames that they were made
+    # in, and with them the engine.
+    consts = compile("def made(): yield", "", "exec").co_consts
+    made = next(c for c in consts if type(c) is CodeType)
     trace = None
     for filename, line, name in reversed(list(frames)):
-        code = compile("frame = getframe()", filename, "exec").replace(co_name=name, co_firstlineno=line or 1)
-        scope: dict[str, Any] = {"getframe": sys._getframe, "__name__": name, "__file__": filename}
-        exec(code, scope)
-        trace = TracebackType(trace, scope["frame"], -1, line or 1)
+        code = made.replace(co_filename=filename, co_name=name, co_firstlineno=line or 1)
+        frame = FunctionType(code, {"__name__": name, "__file__": filename})().gi_frame
+        trace = TracebackType(trace, frame, -1, line or 1)
     return trace
