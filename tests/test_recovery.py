@@ -179,6 +179,22 @@ def test_it_fails_alone(pool, tmp_path):
     assert len(notes(path)) == 3
 
 
+@gr.task
+def deadly_for(x: int, bad: int) -> int:
+    if x == bad:
+        kill()
+    return x + 1
+
+
+def test_who_needs_the_deadly_node_is_skipped_also_where_it_shares_its_unit(pool):
+    """Many short chains: units hold a node, what it needs and what needs it, and nobody asked for the node itself."""
+    found = gr.Graph([add(deadly_for(tiny(i), 151), 1) for i in range(300)]).run(pool, on_error="collect").result()
+    failed = found.pop(151)
+    assert isinstance(failed.error, gr.WorkerDied)
+    assert failed.skipped_because._task is deadly_for
+    assert found == [i + 2 for i in range(300) if i != 151]
+
+
 def test_a_returned_node_may_be_the_deadly_one(pool, tmp_path):
     path, other = str(tmp_path / "notes"), str(tmp_path / "other")
     assert pool.compute(returns(path, 2, kill)) == 2
@@ -221,6 +237,75 @@ def test_results_outlive_the_workers_that_made_them(pool):
         found = {done.node: done.result() for done in run.as_completed()}
     assert found[used] == 15.0
     assert [float(found[m][7]) for m in made] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+@gr.task
+def brief(i: int) -> int:
+    time.sleep(0.1)
+    return i
+
+
+def test_a_pool_goes_on_with_the_workers_that_do_start(pool):
+    """The others are killed while they start, again and again; the next run finds all of them."""
+    assert len({name for name, _ in pool.compute([where() for _ in range(20)])})
+    stop = threading.Event()
+
+    def killer() -> None:
+        first = None
+        while not stop.wait(0.005):
+            for worker in list(pool._processes.values()):
+                first = first or (worker if worker.ready else None)
+                if worker is not first:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        assert pool.compute([brief(i) for i in range(40)]) == list(range(40))
+    finally:
+        stop.set()
+        thread.join()
+    deadline = time.monotonic() + 20
+    while len({name for name, _ in pool.compute([where() for _ in range(40)])}) < 2:
+        assert time.monotonic() < deadline
+    assert pool.compute([brief(i) for i in range(10)]) == list(range(10))
+
+
+@gr.task
+def slow(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@gr.task
+def array() -> np.ndarray:
+    return np.ones(100_000)
+
+
+@gr.task
+def needs_array(i: int, x=None) -> int:
+    time.sleep(0.06)
+    return i
+
+
+def test_a_unit_that_was_taken_back_may_name_what_is_gone_by_then(pool):
+    """It lies in the pipe of a busy worker, while its array is used up elsewhere; what comes after it is unharmed.
+
+    Though that is of the same task, whose body the worker was to get with the unit that it cannot read.
+    """
+    pool.compute([where() for _ in range(40)])
+    with pool.open() as run:
+        made = run.add(array())
+        assert [done.result()[0] for done in run.as_completed()] == [1.0]
+        run.add(slow(2.5))
+        time.sleep(0.2)
+        using = [run.add(needs_array(i, made)) for i in range(16)]
+        for _, done in zip(using, run.as_completed(), strict=False):
+            done.result()
+        del made, using, done
+        later = [run.add(needs_array(i)) for i in range(40)]
+        assert len([done.result() for done in run.as_completed()]) >= len(later)
 
 
 # ---- timeouts

@@ -296,6 +296,8 @@ class Executor:
         core = self._core
         clock = time.perf_counter
         told = clock()
+        event: Any
+        instruction: Instruction | None
         run: BaseRun | None
         while True:
             wait = core.wait(clock())
@@ -326,6 +328,9 @@ class Executor:
                     self._do(instruction)
                 if run is not None and not run.done():
                     run.publish_progress()
+            # While it waits, this thread must not hold what others have let go of.
+            event = run = instruction = None
+            instructions, found = [], []
 
     def _do(self, instruction: Instruction) -> None:
         kind = type(instruction)

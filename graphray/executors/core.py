@@ -155,7 +155,8 @@ class Core:
             self._recall()
         elif self.ahead and not self.tight:
             self._assign_ahead()
-        return self._out
+        out, self._out = self._out, []  # not kept: what it tells of may be let go of
+        return out
 
     @property
     def watchful(self) -> bool:

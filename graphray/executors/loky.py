@@ -72,7 +72,7 @@ PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
 STARTS = 3  # times in a row that a worker may end before it says hello
 KILLED_STARTS = 20  # the same where somebody kills them: that need not go on
 BEAT = 0.25  # seconds between words on how much memory the results take
-LEAST_ROOM, MOST_ROOM = 8 << 20, 256 << 20  # bytes of arrays that one unit may make
+LEAST_ROOM, MOST_ROOM = 1 << 20, 256 << 20  # bytes of arrays that one unit may make
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
 
 _THREAD_VARIABLES = (
@@ -192,7 +192,7 @@ class Loky(Executor):
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
-        self._store = Registry()
+        self._store = Registry(self._wake)
         for _ in range(self.workers):
             self._spawn()
         return []
@@ -342,7 +342,7 @@ class Loky(Executor):
 
     def _room(self) -> int:
         """Bytes of arrays that a unit may make: a small part of what all of them may."""
-        return min(max(self._budget() // (8 * self.workers), LEAST_ROOM), MOST_ROOM)
+        return min(max(self._budget() // (32 * self.workers), LEAST_ROOM), MOST_ROOM)
 
     def _budget(self) -> int:
         """Bytes of results in memory, above which some go to disk: what the most modest of the runs asks for."""
@@ -355,7 +355,7 @@ class Loky(Executor):
         assert store is not None
         budget = self._budget()
         # What the workers are at, and have next, comes on top of what is there; and one that is on its way to disk.
-        coming = min(max(budget // 5, (2 * self.workers + 1) * store.largest), budget * 7 // 10)
+        coming = min(max(budget // 5, (2 * self.workers + 1) * (store.largest + self._room())), budget * 7 // 10)
         full = budget - coming
         enough = full * 3 // 4
         if store.in_memory > enough:
@@ -534,6 +534,8 @@ class Loky(Executor):
 
     def next_events(self, timeout: float | None) -> list[Any]:
         """What the workers say, and what other threads post."""
+        assert self._store is not None
+        self._store.waits(True)  # what is let go of from here on, wakes us
         self._collect()
         self._relieve()
         events: list[Any] = self._drain()
@@ -542,7 +544,9 @@ class Loky(Executor):
             timeout = soon if timeout is None else min(soon, timeout)
         if events:
             timeout = 0
-        for key, _ in self._selector.select(timeout):
+        found = self._selector.select(timeout)
+        self._store.waits(False)
+        for key, _ in found:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_in, 4096)

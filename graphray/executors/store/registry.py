@@ -35,12 +35,32 @@ if TYPE_CHECKING:
 KEPT_WARM = 256 << 20  # bytes of free segments that a worker keeps for its next results
 
 
+class Releases(collections.deque[tuple[str, "str | None", bool]]):
+    """Segments that nobody refers to any more: name, owner, whether it may still be looked at.
+
+    Args:
+        wake: called, in any thread, when there is one while the engine's thread waits for news.
+    """
+
+    def __init__(self, wake: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self.wake = wake
+        self.waited_for = False
+
+    def note(self, name: str, owner: str | None, looked_at: bool) -> None:
+        """One more; called by finalizers, so by whatever thread."""
+        self.append((name, owner, looked_at))
+        if self.waited_for and self.wake is not None:
+            self.waited_for = False  # once is enough
+            self.wake()
+
+
 class Segment:
     """A file of the store, for as long as this object lives."""
 
     __slots__ = ("__weakref__", "_released", "disk", "looked_at", "name", "owner", "size")
 
-    def __init__(self, released: collections.deque[Any], name: str, size: int, owner: str | None, disk: bool) -> None:
+    def __init__(self, released: Releases, name: str, size: int, owner: str | None, disk: bool) -> None:
         self._released = released
         self.name = name
         self.size = size  # bytes in use; the file may be longer
@@ -49,7 +69,7 @@ class Segment:
         self.looked_at = False  # somebody may still have views of it: it is not to be written again
 
     def __del__(self) -> None:
-        self._released.append((self.name, self.owner, self.looked_at))
+        self._released.note(self.name, self.owner, self.looked_at)
 
 
 class Stored:
@@ -98,6 +118,9 @@ class Stored:
 class Registry:
     """The store of one executor, as its driver sees it.
 
+    Args:
+        wake: called, in any thread, when there is something to `collect` between `waits(True)` and `waits(False)`.
+
     Attributes:
         in_memory: bytes of the files in memory, free ones included.
         on_disk: bytes of those on disk.
@@ -109,7 +132,7 @@ class Registry:
         OSError: there is no place for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None] | None = None) -> None:
         for place in dict.fromkeys((memory_place(), disk_place())):
             sweep(place)
         self._memory = Directory(memory_place())
@@ -124,7 +147,7 @@ class Registry:
         self.values: weakref.WeakSet[Stored] = weakref.WeakSet()
         self.in_memory = self.on_disk = self.peak = self.spilled = self.largest = 0
         self._files: dict[str, tuple[int, bool]] = {}  # all that exist: size, and whether on disk
-        self._released: collections.deque[tuple[str, str | None, bool]] = collections.deque()
+        self._released = Releases(wake)
         self._foreign: dict[str, Callable[[str], None]] = {}  # files of others: who is told that they are not needed
         self._numbered = 0
         self._warm: dict[str, int] = {}  # bytes of free segments, by worker
@@ -275,6 +298,10 @@ class Registry:
             segment = self.segments.get(name)
             if segment is not None:
                 segment.looked_at = True
+
+    def waits(self, waits: bool) -> None:
+        """Whether the engine's thread is about to wait: to be said before it collects for the last time."""
+        self._released.waited_for = waits
 
     def collect(self) -> dict[str, list[str]]:
         """Deal with the segments that nobody refers to any more; what each worker is to let go of."""
