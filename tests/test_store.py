@@ -823,16 +823,17 @@ def test_the_folders_are_private(pool, places):
     folders = [*places.memory.iterdir(), *places.disk.glob("graphray-store-*")]
     assert len(folders) == 2
     assert [p.stat().st_mode & 0o777 for p in folders] == [0o700] * 2
-    kept = pool.compute(ones())
-    assert kept.sum() == LARGE
+    run = pool.run(ones())
+    assert run.result().sum() == LARGE
     assert {os.stat(p).st_mode & 0o777 for p in places.segments()} == {0o600}
 
 
 def test_what_the_user_lets_go_of_goes_while_the_executor_rests(pool, places):
-    kept = pool.compute(gr.Graph([ones(LARGE, i) for i in range(4)]))
+    run = pool.run(gr.Graph([ones(LARGE, i) for i in range(4)]))
+    run.result()
     assert len(places.segments()) == 4
     time.sleep(0.1)
-    del kept
+    del run
     assert until(lambda: not places.segments(), 3.0)
 
 
