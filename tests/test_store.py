@@ -695,8 +695,9 @@ DRIVER = """
         return x
 
     data = np.ones(200_000)
+    node = use(data)  # keeps a segment
     pool = gr.executors.Loky(2)
-    pool.compute(gr.Graph([use(use(make(i))) for i in range(4)] + [use(data)]))
+    pool.compute(gr.Graph([use(use(make(i))) for i in range(4)] + [node]))
     print("warm", flush=True)
 """
 
@@ -823,9 +824,11 @@ def test_the_folders_are_private(pool, places):
     folders = [*places.memory.iterdir(), *places.disk.glob("graphray-store-*")]
     assert len(folders) == 2
     assert [p.stat().st_mode & 0o777 for p in folders] == [0o700] * 2
-    run = pool.run(ones())
-    assert run.result().sum() == LARGE
-    assert {os.stat(p).st_mode & 0o777 for p in places.segments()} == {0o600}
+    with pool.open() as run:
+        nodes = [run.add(ones()), run.add(sum_up(np.ones(LARGE)))]  # written by a worker, and by the driver
+        assert [done.node in nodes for done in run.as_completed()] == [True, True]
+        assert len(places.segments()) == 2
+        assert {os.stat(p).st_mode & 0o777 for p in places.segments()} == {0o600}
 
 
 def test_what_the_user_lets_go_of_goes_while_the_executor_rests(pool, places):

@@ -289,8 +289,12 @@ class Core:
         while True:
             node = local.pop()
             task = node._task
+            if alone and node in alone:  # it waits until this unit is done, to be one of its own
+                if not local:
+                    break
+                continue
             if task is not last_task:
-                if task.alone:  # it waits until this unit is done, to be one of its own
+                if task.alone:  # the same
                     if not local:
                         break
                     continue
@@ -411,7 +415,7 @@ class Core:
         job.done += event.grown
         if event.apart:
             job.alone.update(event.left)
-        if event.again is not None:
+        if event.again is not None and event.again.node not in (unit.recalled or ()):  # else it was given back already
             self._delay(job, event.again)
         if self.sequential:
             job.finish_sequence(unit, event.values)
@@ -504,7 +508,9 @@ class Core:
             if not job.collect:
                 self._end(job, error)
                 return
-            job.give_up(unit, node, Failure(error, node))
+            # It is done, as a failure; the others of its unit, if there are any, are run again.
+            left = [n for n in lost if n is not node]
+            job.take_back(unit, UnitDone(event.worker, unit, {node: Failure(error, node)}, left))
             self._check_finished(job)
             return
         if event.late:

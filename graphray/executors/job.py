@@ -208,7 +208,7 @@ class Job:
             for node in reversed(order):
                 height = heights.get(node, 0) + 1
                 for d in node._deps:
-                    if heights.get(d, 0) < height:
+                    if heights.get(d, 0) < height and d not in values:
                         heights[d] = height
         self.push(fresh)
         for node in inline:
@@ -424,12 +424,6 @@ class Job:
                         self.settled.append((target, inner))
                     self._finish([target], {target: _of_target(values[inner], target)}, {})
         self._release(at_hand, at_hand)
-
-    def give_up(self, unit: Unit, node: Node, failure: Failure) -> None:
-        """A node's worker has gone with it once too often: it fails, and the others of its unit are run again."""
-        recalled = unit.recalled or ()
-        self._finish([node], {node: failure}, unit.inputs)
-        self.wait_again([n for n in unit.nodes if n is not node and n not in recalled])
 
     def wait_again(self, nodes: Iterable[Node]) -> None:
         """Nodes that were handed out were not begun: they wait for what is missing, or are ready."""
