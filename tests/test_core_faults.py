@@ -137,7 +137,7 @@ def test_a_run_ends_with_all_that_could_be_had(rng, part):
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_a_growing_run_tells_of_each_node_once(rng, part):
+def test_a_growing_run_tells_of_each_node_once_and_keeps_nothing(rng, part):
     """Nodes are wanted at any moment: also such as are done already, for the sake of others, or are being computed."""
     deaths = 0
     for _ in range(200):
@@ -160,5 +160,8 @@ def test_a_growing_run_tells_of_each_node_once(rng, part):
         for node in wanted:
             drawn.check(node, job.held[node], sim.chance)
         assert job.done == job.total
+        books = (job.values, job.uses, job.planned, job.waiting, job.ready, job.consumers, job.awaiting, job.ran)
+        assert not any(books)
+        assert not job.heights
         deaths += sim.deaths
     assert deaths > 40

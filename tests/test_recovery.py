@@ -240,9 +240,35 @@ def test_results_outlive_the_workers_that_made_them(pool):
 
 
 @gr.task
-def brief(i: int) -> int:
+def brief(i: int) -> tuple[int, str]:
     time.sleep(0.1)
-    return i
+    return i, gr.context().worker
+
+
+def test_a_pool_goes_on_with_the_workers_that_do_start(pool):
+    """The others are killed while they start, again and again; the next run finds all of them."""
+    pool.compute(tiny(0))
+    stop = threading.Event()
+
+    def killer() -> None:
+        first = None
+        while not stop.wait(0.005):
+            for worker in list(pool._processes.values()):
+                first = first or (worker if worker.ready else None)
+                if worker is not first:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        assert [i for i, _ in pool.compute([brief(i) for i in range(40)])] == list(range(40))
+    finally:
+        stop.set()
+        thread.join()
+    deadline = time.monotonic() + 20
+    while len({name for _, name in pool.compute([brief(i) for i in range(8)])}) < 2:
+        assert time.monotonic() < deadline
 
 
 @gr.task
@@ -260,6 +286,25 @@ def array() -> np.ndarray:
 def needs_array(i: int, x=None) -> int:
     time.sleep(0.06)
     return i
+
+
+def test_a_unit_that_was_taken_back_may_name_what_is_gone_by_then(pool):
+    """It lies in the pipe of a busy worker, while its array is used up elsewhere; what comes after it is unharmed.
+
+    Though that is of the same task, whose body the worker was to get with the unit that it cannot read.
+    """
+    pool.compute([where() for _ in range(40)])
+    with pool.open() as run:
+        made = run.add(array())
+        assert [done.result()[0] for done in run.as_completed()] == [1.0]
+        run.add(slow(2.5))
+        time.sleep(0.2)
+        using = [run.add(needs_array(i, made)) for i in range(16)]
+        for _, done in zip(using, run.as_completed(), strict=False):
+            done.result()
+        del made, using, done
+        later = [run.add(needs_array(i)) for i in range(40)]
+        assert len([done.result() for done in run.as_completed()]) >= len(later)
 
 
 # ---- timeouts

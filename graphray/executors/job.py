@@ -150,6 +150,10 @@ class Job:
             for node in order:
                 self.values.update([(d, self.held[d]) for d in node._deps if d in self.held])
         self.plan(order)
+        if self.growing:
+            for node in roots:
+                if node in self.wanted and node in self.values and node not in self.planned:  # there for others' sake
+                    self._wanted_done(node)
 
     def _take_up(self, plan: Plan, sequential: bool) -> Sequence[Node]:
         """Take the values that the cache has; what is still to be run."""
@@ -481,13 +485,13 @@ class Held:
 
 
 class Known:
-    """The nodes a growing job has taken up or computed, as a container for `topological`."""
+    """The nodes a growing job has taken up, or has the values of, as a container for `topological`."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
     def __contains__(self, node: Node) -> bool:
-        return node in self.job.planned or node in self.job.held
+        return node in self.job.planned or node in self.job.values or node in self.job.held
 
 
 def _of_target(value: Any, target: Node) -> Any:

@@ -71,6 +71,7 @@ AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fit
 PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
 STARTS = 3  # times in a row that a worker may end before it says hello
 KILLED_STARTS = 20  # the same where somebody kills them: that need not go on
+START_AGAIN = 10.0  # seconds after which that is tried again, where others do the work meanwhile
 BEAT = 0.25  # seconds between words on how much memory the results take
 LEAST_ROOM, MOST_ROOM = 1 << 20, 256 << 20  # bytes of arrays that one unit may make
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
@@ -139,6 +140,7 @@ class _Letter:
         self.forget = forget  # numbers of those that the worker need not keep
         self.free = free  # segments that go back to the worker with it
         self.number = 0  # its place among all that was sent to the worker
+        self.doubtful = False  # it may count on tasks of one before it that could not be read
 
 
 class Loky(Executor):
@@ -171,6 +173,7 @@ class Loky(Executor):
         self._processes: dict[str, _Process] = {}
         self._numbered = 0
         self._false_starts = 0
+        self._start_again = 0.0  # when it is tried again to start processes in place of those that would not
         self._names = Names()
         self._bodies: weakref.WeakKeyDictionary[Task, bytes] = weakref.WeakKeyDictionary()
         # The run for which a task that travels by value was last looked at: a helper of it may be edited between two.
@@ -346,7 +349,7 @@ class Loky(Executor):
 
     def _budget(self) -> int:
         """Bytes of results in memory, above which some go to disk: what the most modest of the runs asks for."""
-        asked = [job.memory for job in self._runs if job.memory is not None]
+        asked = [job.memory for job in list(self._runs) if job.memory is not None]
         return min(asked) if asked else self._memory
 
     def _relieve(self) -> None:
@@ -557,11 +560,14 @@ class Loky(Executor):
                 if event is not None:
                     events.append(event)
         events += self._drain()
-        if not self._processes and any([type(event) is JobAdded for event in events]):
-            # They would not start for an earlier run; this one tries again.
-            self._false_starts = 0
-            for _ in range(self.workers):
-                self._spawn()
+        if len(self._processes) < self.workers and (self._runs or events):
+            # Some would not start. A new run tries again at once, one that goes on without them now and then.
+            new = any([type(event) is JobAdded for event in events])
+            if new:
+                self._false_starts = 0
+            if new or time.monotonic() >= self._start_again:
+                while len(self._processes) < self.workers:
+                    self._spawn()
         return events
 
     def _kill_late(self) -> float | None:
@@ -621,6 +627,12 @@ class Loky(Executor):
             if kind == "broken":
                 p.known.difference_update(letter.tasks)  # it may have failed before it had read them
                 p.forget += letter.forget
+                if message[1] == "unread":
+                    assert self._store is not None
+                    self._store.give_back(p.name, letter.free)
+                for later in (*p.sent, p.outbox):
+                    if later is not None:
+                        later.doubtful = True
             if p.outbox is not None:
                 following, p.outbox = p.outbox, None
                 self._send(p, following)
@@ -647,6 +659,8 @@ class Loky(Executor):
             return UnitRecalled(unit, [p.tables[unit.id][i] for i in message[2]])
         del self._units[unit.id]
         table = p.tables.pop(unit.id)
+        if kind == "broken" and letter.doubtful:
+            return UnitDone(p.name, unit, {}, unit.nodes)
         if kind == "broken":
             return self._broken(p, unit, unpack_error(message[2]))
         return self._done(p, unit, table, message[2])
@@ -765,13 +779,16 @@ class Loky(Executor):
         assert self._store is not None
         self._store.worker_lost(p.name)
         p.close()
-        if not p.ready:
+        if p.ready:
+            self._spares_wanted = 1
+            self._false_starts = 0
+        else:
             self._false_starts += 1
             if self._false_starts >= (KILLED_STARTS if code is not None and code < 0 else STARTS):
-                self._give_up(code)
-                return None
-        else:
-            self._spares_wanted = 1
+                self._start_again = time.monotonic() + START_AGAIN
+                if not any([other.ready for other in self._processes.values()]):
+                    self._give_up(code)
+                return None  # those that are there go on without it
         while len(self._processes) < self.workers + self._spares_wanted:
             self._spawn()
         if not p.joined:
@@ -846,6 +863,7 @@ def _wait_for_end(p: _Process) -> tuple[int | None, int | None]:
             _kill(p)
         else:
             time.sleep(0.001)
+    p.process.join(0)  # it lets go of its descriptor; else the start of the next one does that
     return p.process.exitcode, memory
 
 

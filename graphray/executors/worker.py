@@ -138,15 +138,17 @@ class Worker:
                 frames = self.data.receive_frames()
                 self.marker[marker.RECEIVED] += 1
                 self.read = self.workshop.read
+                read = False
                 try:
                     message = loads(frames)
+                    read = True
                     if type(message) is not UnitLetter:
                         sys.path[:] = message[1]
                         importlib.invalidate_caches()
                         continue
                     answer = self._run(message)
                 except BaseException as error:  # a module that is not here, say
-                    answer = dumps(("broken", None, pack_error(error)))
+                    answer = dumps(("broken", "read" if read else "unread", pack_error(error)))
                 del frames
                 message = self.machine = None
                 kept = self.workshop.end_unit()
