@@ -7,7 +7,6 @@ import os
 import pathlib
 import random
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from terminals import on_a_terminal
 
 from graphray.cli import main
 from graphray.executors import wire
@@ -419,37 +419,15 @@ def test_the_results_of_a_run_are_listed_and_loaded(run, place):
 # ---- on a terminal
 
 
-def on_a_terminal(answer: str | signal.Signals, *arguments: str) -> tuple[int, str]:
+def asked(answer: str | signal.Signals, *arguments: str) -> tuple[int, str]:
     """The exit status, and what was shown, with an answer or a signal given as soon as there is a question."""
-    ours, theirs = os.openpty()
-    env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graphray", "cache", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=env
-    )
-    os.close(theirs)
-    seen = b""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and select.select([ours], [], [], 60)[0]:
-        try:
-            data = os.read(ours, 65536)
-        except OSError:  # Linux says so when the other end is closed
-            data = b""
-        if not data:
-            break
-        if b"[y/N]" not in seen and b"[y/N]" in seen + data:
-            if isinstance(answer, str):
-                os.write(ours, answer.encode())
-            else:
-                process.send_signal(answer)
-        seen += data
-    status = process.wait(timeout=60)
-    os.close(ours)
-    return status, seen.decode()
+    command = [sys.executable, "-m", "graphray", "cache", *arguments]
+    return on_a_terminal(command, question=b"[y/N]", answer=answer)
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04", "what\n"])
 def test_who_can_be_asked_is_asked_before_many_go(cache, answer):
-    status, text = on_a_terminal(answer, "rm", "--all")
+    status, text = asked(answer, "rm", "--all")
     assert f"Remove 4 results from {cache.directory}? [y/N]" in text
     assert "nothing was removed" in text
     assert status == 1
@@ -457,24 +435,24 @@ def test_who_can_be_asked_is_asked_before_many_go(cache, answer):
 
 
 def test_who_says_yes_is_obeyed(cache):
-    status, text = on_a_terminal("y\n", "rm", "--task", "clean")
+    status, text = asked("y\n", "rm", "--task", "clean")
     assert "Remove 2 results" in text
     assert "removed 2 results" in text
     assert (status, left()) == (0, "cd")
-    status, text = on_a_terminal("", "rm", "--all", "--yes")
+    status, text = asked("", "rm", "--all", "--yes")
     assert "[y/N]" not in text
     assert (status, left()) == (0, "")
 
 
 def test_an_interrupted_question_removes_nothing(cache):
-    status, text = on_a_terminal(signal.SIGINT, "rm", "--all")
+    status, text = asked(signal.SIGINT, "rm", "--all")
     assert status == 130
     assert "interrupted" in text
     assert left() == "abcd"
 
 
 def test_colours_are_for_terminals(run, cache):
-    assert "\x1b[1m" in on_a_terminal("", "ls")[1]
+    assert "\x1b[1m" in asked("", "ls")[1]
     assert "\x1b" not in run("ls").out
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import pathlib
 import re
-import select
-import struct
-import subprocess
 import sys
-import termios
 import textwrap
-import time
+from typing import Any
 
 import pytest
+from terminals import on_a_terminal, screen_after
 
 
 @pytest.fixture
@@ -29,45 +24,9 @@ def write(tmp_path, monkeypatch):
     return write
 
 
-def on_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> tuple[int, str]:
-    """The exit status, and everything that came to the terminal."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")} | {"TERM": "xterm", **environment}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graphray", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=env
-    )
-    os.close(theirs)
-    seen = b""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and select.select([ours], [], [], 60)[0]:
-        try:
-            data = os.read(ours, 65536)
-        except OSError:  # Linux says so when the other end is closed
-            data = b""
-        if not data:
-            break
-        seen += data
-    status = process.wait(timeout=60)
-    os.close(ours)
-    return status, seen.decode("utf-8")
-
-
-def screen_after(text: str) -> list[str]:
-    """The lines that a terminal shows in the end: returns, ends of line, and 'erase to the end of the line'."""
-    lines = [""]
-    column = 0
-    for part in re.split(r"(\r|\n|\x1b\[K|\x1b\[[0-9]*m)", text):
-        if part == "\r":
-            column = 0
-        elif part == "\n":
-            lines.append("")
-        elif part == "\x1b[K":
-            lines[-1] = lines[-1][:column]
-        elif not part.startswith("\x1b"):
-            lines[-1] = lines[-1][:column].ljust(column) + part + lines[-1][column + len(part) :]
-            column += len(part)
-    return lines
+def graphray(*arguments: str, **options: Any) -> tuple[int, str]:
+    """The exit status of a command, and everything that came to the terminal."""
+    return on_a_terminal([sys.executable, "-m", "graphray", *arguments], **options)
 
 
 TALKING = """
@@ -88,7 +47,7 @@ TALKING = """
 @pytest.mark.parametrize("executor", ["loky:1", "inprocess"])
 @pytest.mark.parametrize("columns", [80, 36])
 def test_the_moving_line_stays_below_what_tasks_print(write, executor, columns):
-    status, seen = on_a_terminal("run", write(TALKING), "--executor", executor, columns=columns)
+    status, seen = graphray("run", write(TALKING), "--executor", executor, columns=columns)
     assert status == 0
     assert "━" in seen
     drawn = [part for part in re.split(r"[\r\n]|\x1b\[K", seen) if "━" in part or "─" in part]
@@ -105,6 +64,6 @@ def test_the_moving_line_stays_below_what_tasks_print(write, executor, columns):
 
 def test_colours_are_for_terminals_that_want_them(write):
     write("import graphray as gr\ngraph = gr.Graph(total=gr.value(1))\n")
-    assert "\x1b[1mtotal\x1b[0m" in on_a_terminal("run", "flow.py", "--executor", "inprocess")[1]
+    assert "\x1b[1mtotal\x1b[0m" in graphray("run", "flow.py", "--executor", "inprocess")[1]
     for setting in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        assert "\x1b[1m" not in on_a_terminal("run", "flow.py", "--executor", "inprocess", "-q", **setting)[1]
+        assert "\x1b[1m" not in graphray("run", "flow.py", "--executor", "inprocess", "-q", **setting)[1]

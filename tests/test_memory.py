@@ -242,7 +242,7 @@ def test_values_that_are_needed_last_go_first(shared, monkeypatch):
         lists.append([int(s.load()[0]) for s in found])
         return found
 
-    monkeypatch.setattr("graphray.executors.loky.least_soon_needed", noted)
+    monkeypatch.setattr("graphray.executors.pressure.least_soon_needed", noted)
     blocks = [block(i) for i in range(1, 61)]
     total = gr.value(0.0)
     for x in blocks:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 import pathlib
 import re
-import struct
-import subprocess
 import sys
-import termios
 import textwrap
 from typing import Any
 
 import pytest
+from terminals import on_a_terminal, screen_after
 
 import graphray as gr
 from graphray.executors import Loky, events
@@ -39,7 +35,7 @@ class Terminal(io.StringIO):
         return True
 
     def shown(self) -> list[str]:
-        return screen_after(self.getvalue())
+        return screen_after(self.getvalue().replace("\n", "\r\n"))  # as a terminal does
 
 
 @pytest.fixture
@@ -47,23 +43,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(progress_module, "time", clock)
     return clock
-
-
-def screen_after(text: str) -> list[str]:
-    """The lines that a terminal shows in the end: returns, ends of line, and 'erase to the end of the line'."""
-    lines, column = [""], 0
-    for part in re.split(r"(\r|\n|\x1b\[K)", text):
-        if part == "\r":
-            column = 0
-        elif part == "\n":
-            lines.append("")
-            column = 0
-        elif part == "\x1b[K":
-            lines[-1] = lines[-1][:column]
-        else:
-            lines[-1] = lines[-1][:column] + part + lines[-1][column + len(part) :]
-            column += len(part)
-    return lines
 
 
 def started(display: Display, total: int = 100, workers: int = 2) -> None:
@@ -301,22 +280,8 @@ SCRIPT = """
 def test_a_script_on_a_real_terminal(tmp_path: pathlib.Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT), "utf-8")
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
-    process = subprocess.Popen([sys.executable, script], stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            data = os.read(ours, 65536)
-        except OSError:  # Linux says so when the other end is closed
-            data = b""
-        if not data:
-            break
-        seen += data
-    os.close(ours)
-    assert process.wait(60) == 0
-    text = seen.decode()
+    status, text = on_a_terminal([sys.executable, script], columns=90)
+    assert status == 0
     assert len(re.findall(r"━ *\d/9|─ \d/9", text)) >= 3  # the line was there, and moved
     *lines, end, result, last = screen_after(text)
     expected = [f"[step({i}) loky-1] {kind} {i}" for i in range(8) for kind in ("line", "warning")]

@@ -361,6 +361,17 @@ def test_a_graph_made_anew_sees_what_an_array_is_by_then(pool):
     assert pool.compute(gr.Graph([sum_up(data, i) for i in range(3)])) == [2 * LARGE + i for i in range(3)]
 
 
+def test_a_growing_run_sees_what_an_array_is_by_then(pool):
+    """Once the nodes that had it are gone, it is the user's to change."""
+    data = np.zeros(LARGE)
+    with pool.open() as run:
+        for content in range(3):
+            data[:] = content
+            run.add(sum_up(data))
+            run.add(sum_up(data, 1))
+            assert sorted([done.result() for done in run.as_completed()]) == [content * LARGE, content * LARGE + 1]
+
+
 def test_an_array_goes_when_the_last_node_that_has_it_does(pool, places):
     node = sum_up(np.ones(LARGE))
     assert pool.compute(node) == LARGE
@@ -824,8 +835,9 @@ def test_the_folders_are_private(pool, places):
     folders = [*places.memory.iterdir(), *places.disk.glob("graphray-store-*")]
     assert len(folders) == 2
     assert [p.stat().st_mode & 0o777 for p in folders] == [0o700] * 2
+    mine = sum_up(np.ones(LARGE))
     with pool.open() as run:
-        nodes = [run.add(ones()), run.add(sum_up(np.ones(LARGE)))]  # written by a worker, and by the driver
+        nodes = [run.add(ones()), run.add(gr.call(pow, mine, 2))]  # written by a worker, and by the driver
         assert [done.node in nodes for done in run.as_completed()] == [True, True]
         assert len(places.segments()) == 2
         assert {os.stat(p).st_mode & 0o777 for p in places.segments()} == {0o600}

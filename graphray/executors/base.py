@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from graphray.executors.cache import Entry
-    from graphray.executors.cache.nodes import Plan
+    from graphray.executors.cache.nodes import NodeCache, Plan
     from graphray.executors.core import Again, Unit
     from graphray.executors.run import Subscriber
     from graphray.graph.dataflow import Graph
@@ -245,21 +245,13 @@ class Executor:
         with contextlib.suppress(Exception):  # it cannot be read here
             cache.save(target, lambda: self.load(value), None, seeded, inner)
 
-    def adopt(self, entry: Entry, node: Node) -> Any:
-        """The value of an entry of the cache, in the form in which this engine keeps values.
+    def adopt(self, cache: NodeCache, entry: Entry, node: Node) -> Any:
+        """The value of an entry of a run's cache, in the form in which this engine keeps values.
 
         Raises:
             LookupError: it cannot be read here.
         """
-        try:
-            return entry.load()
-        except Exception as error:
-            import warnings
-
-            text = f"the cached result of {node.label} cannot be read, and is made again: {error!r}"
-            with contextlib.suppress(Warning):
-                warnings.warn(text, stacklevel=2)
-            raise LookupError(text) from error
+        return cache.load(entry, node)
 
     def _ensure_started(self) -> None:
         with self._lock:
@@ -344,7 +336,7 @@ class Executor:
         elif kind is Recall:
             self.recall_unit(instruction.unit, instruction.cancelled)  # type: ignore[attr-defined]
         elif kind is Retry:
-            self.retried(instruction.job, instruction.again, instruction.died)  # type: ignore[attr-defined]
+            self.retried(instruction.job, instruction.again)  # type: ignore[attr-defined]
         elif kind is GivenUp:
             self._given_up(instruction)  # type: ignore[arg-type]
         elif kind is Done:
@@ -368,7 +360,7 @@ class Executor:
         if run is not None:
             run.publish(events.Emitted(time.time(), worker, node, data))
 
-    def retried(self, job: Job, again: Again, died: bool = False) -> None:
+    def retried(self, job: Job, again: Again) -> None:
         """A node is going to be run again."""
         run = self._runs.get(job)
         if run is not None:

@@ -68,16 +68,9 @@ def _shown(argument: Any, values: Mapping[Node, Any]) -> str:
 
 def _following(job: Job, node: Node) -> Sequence[Node]:
     """The nodes that need a node's value, or will have it for their own; in order."""
-    from graphray.graph.node import topological
-
-    if not job.growing:
-        if job.followers is None:  # worked out at a run's first failure
-            job.followers = {}
-            for n in topological(job.roots):
-                for d in n._deps:
-                    job.followers.setdefault(d, []).append(n)
-        if node in job.followers:
-            return job.followers[node]
+    job.learn_order()
+    if node in job.followers:
+        return job.followers[node]
     return job.consumers.get(node) or job.awaiting.get(node) or ()
 
 

@@ -99,7 +99,7 @@ class Job:
         self.waiting: dict[Node, int] = {}  # how many values a node still waits for
         self.consumers: dict[Node, list[Node]] = {}  # who waits for a node's value
         self.uses: dict[Node, int] = {}  # how many nodes have still to use a known value
-        self.followers: dict[Node, list[Node]] | None = None  # who needs a node's value, for telling of failures
+        self.followers: dict[Node, list[Node]] = {}  # see `learn_order`
         self.heights: dict[Node, int] = {}  # longest path to an output
         self.ready: list[Node] = []  # last in, first out
         self.awaiting: dict[Node, list[Node]] = {}  # by node: who has its value, too
@@ -108,8 +108,7 @@ class Job:
         self.alone: set[Node] = set()  # nodes to be run in units of their own: one of them may do harm
         self.delayed: set[Node] = set()  # nodes that are to be called again, and not yet
         self.attempts: dict[Node, tuple[int, int]] = {}  # how often a node's call has failed, and its worker died
-        self.places: dict[Node, int] | None = None  # of its nodes in order, and who needs each: see `spilling`
-        self.users: dict[Node, list[Node]] = {}
+        self.places: dict[Node, int] = {}
         self.memory: int | None = None  # bytes of results above which the run's engine moves some to disk
         self.spans = False  # somebody wants to know when each node ran
         self.capsules: Capsules | None = None
@@ -124,6 +123,17 @@ class Job:
         self.failures = 0
         self.error: BaseException | None = None
         self.over = False
+
+    def learn_order(self) -> None:
+        """Note who needs each node's value, and the nodes' places in the order of the graph's walk.
+
+        That is asked only once something has failed or memory is short. Of a growing run's nodes it is not known.
+        """
+        if not self.places:
+            for i, node in enumerate(topological(self.roots)):
+                self.places[node] = i
+                for d in node._deps:
+                    self.followers.setdefault(d, []).append(node)
 
     def add(self, roots: Sequence[Node], sequential: bool, plan: Plan | None = None) -> None:
         """Want the values of further nodes. In sequence, their order is all there is to know.

@@ -13,17 +13,13 @@ A worker that dies is replaced, and from the first time on a spare is kept ready
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import functools
 import os
 import queue
 import selectors
-import signal
 import sys
-import tempfile
 import time
-import warnings
 import weakref
 
 from loky.backend import get_context
@@ -45,13 +41,14 @@ from graphray.executors.core import (
     WorkerJoined,
     WorkerLost,
 )
+from graphray.executors.frames import size_of
 from graphray.executors.letters import Settings, UnitAnswer, UnitLetter
-from graphray.executors.memory import parse_budget
-from graphray.executors.spilling import least_soon_needed
+from graphray.executors.pressure import Pressure
+from graphray.executors.process import PATIENCE, Deadline, Letter, Process, signal_name
 from graphray.executors.store.registry import Registry, Stored, loaded
 from graphray.executors.store.segments import LEAST, Written
-from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
-from graphray.executors.worker import SAFE_PATH, main
+from graphray.executors.wire import Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
+from graphray.executors.worker import SAFE_PATH
 from graphray.graph.containers import ATOMS, freeze, rewrite
 from graphray.graph.flat import number_tasks, pack, unpack
 from graphray.graph.node import CONSTANT, Node
@@ -59,22 +56,20 @@ from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from graphray.executors.cache import Entry
+    from graphray.executors.cache.nodes import NodeCache
     from graphray.executors.core import Unit
     from graphray.executors.run import BaseRun
     from graphray.graph.task import Task
 
 AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fits into a pipe whose reader is busy
-PATIENCE = 1.0  # seconds that closing waits for workers to end by themselves
 STARTS = 3  # times in a row that a worker may end before it says hello
 KILLED_STARTS = 20  # the same where somebody kills them: that need not go on
 START_AGAIN = 10.0  # seconds after which that is tried again, where others do the work meanwhile
-BEAT = 0.25  # seconds between words on how much memory the results take
-LEAST_ROOM, MOST_ROOM = 1 << 20, 256 << 20  # bytes of arrays that one unit may make
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
+
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -84,63 +79,6 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "NPROC",  # XLA on CPU
 )
-
-
-class _Process:
-    """A worker process, as the driver sees it."""
-
-    def __init__(
-        self, name: str, process: Any, data: Channel, control: Channel, lifeline: int, page: memoryview
-    ) -> None:
-        self.name = name
-        self.process = process
-        self.data = data
-        self.control = control
-        self.lifeline = lifeline  # nothing is ever written to this pipe: its end is the driver's
-        self.marker = page
-        self.posted = 0  # messages sent on the data pipe
-        self.killed_for: Job | None = None  # whose tasks we ended together with the process
-        self.pid: int = process.pid
-        self.ready = False
-        self.joined = False  # the core knows it; else it is starting, or a spare
-        self.deadlines: dict[int, _Deadline] = {}  # by unit
-        self.drops: list[str] = []  # segments that are gone
-        self.path: list[str] | None = None
-        self.known: set[int] = set()  # numbers of tasks it has
-        self.tasks: dict[int, Task] = {}  # tasks it made itself, by its numbers
-        self.forget: list[int] = []
-        self.tables: dict[int, list[Node]] = {}  # the nodes of its units by number
-        self.sent: collections.deque[_Letter] = collections.deque()  # units not answered
-        self.outbox: _Letter | None = None  # the next unit, not sent yet
-
-    def close(self) -> None:
-        self.data.close()
-        self.control.close()
-        os.close(self.lifeline)
-        self.marker.release()
-
-
-class _Deadline:
-    """When a process is to be killed for what it is running: a call is late, or its run was cancelled."""
-
-    def __init__(self, unit: Unit, at: float, late: bool) -> None:
-        self.unit = unit
-        self.at = at
-        self.late = late
-        self.passed = False
-
-
-class _Letter:
-    """An encoded unit."""
-
-    def __init__(self, unit: int, frames: list[Any], tasks: list[int], forget: list[int], free: list[str]) -> None:
-        self.unit = unit
-        self.frames = frames
-        self.tasks = tasks  # numbers of those whose bodies travel with it
-        self.forget = forget  # numbers of those that the worker need not keep
-        self.free = free  # segments that go back to the worker with it
-        self.number = 0  # its place among all that was sent to the worker
-        self.doubtful = False  # it may count on tasks of one before it that could not be read
 
 
 class Loky(Executor):
@@ -170,7 +108,7 @@ class Loky(Executor):
         self._context = get_context("loky")
         self._selector = selectors.DefaultSelector()
         self._wake_in = self._wake_out = -1  # a pipe, once started
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, Process] = {}
         self._numbered = 0
         self._false_starts = 0
         self._start_again = 0.0  # when it is tried again to start processes in place of those that would not
@@ -181,47 +119,30 @@ class Loky(Executor):
         self._known: weakref.WeakValueDictionary[int, Task] = weakref.WeakValueDictionary()
         self._units: dict[int, Unit] = {}
         self._store: Registry | None = None
-        self._memory = parse_budget(None)
-        self._told_of_disk = False
-        self._told_of_memory, self._told_at = 0, 0.0  # what the runs' events said last, and when
+        self._pressure: Pressure | None = None
         self._spares_wanted = 0
-        self._events: collections.deque[Event] = collections.deque()
 
     # ---- processes
 
     def start(self) -> list[str]:
         """Start the processes; each says when it is ready."""
+        self._store = Registry(self._wake)  # first: there may be no place for it
+        self._pressure = Pressure(self, self._store, self._drop)
         self._wake_in, self._wake_out = os.pipe()
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
-        self._store = Registry(self._wake)
         for _ in range(self.workers):
             self._spawn()
         return []
 
     def _spawn(self) -> None:
+        assert self._store is not None
         self._numbered += 1
         name = f"loky-{self._numbered}"
-        data, data_there = self._context.Pipe(duplex=True)
-        control_there, control = self._context.Pipe(duplex=False)
-        lifeline_there, lifeline = os.pipe()
-        with tempfile.TemporaryFile() as file:
-            file.truncate(marker.SIZE)
-            page = marker.map_page(file.fileno())
-            descriptors = _Descriptor(lifeline_there), _Descriptor(file.fileno())
-            assert self._store is not None
-            paths = self._store.paths
-            arguments = (name, data_there, control_there, *descriptors, paths, SAFE_PATH in os.environ)
-            process = self._context.Process(target=_enter, args=arguments, name=name, env=self._environment())
-            process.daemon = True
-            with _interrupts_held():
-                process.start()
-        data_there.close()
-        control_there.close()
-        os.close(lifeline_there)
-        self._processes[name] = _Process(name, process, Channel(data), Channel(control), lifeline, page)
-        self._selector.register(data, selectors.EVENT_READ, name)
+        p = Process(name, self._context, self._store.paths, self._environment(), SAFE_PATH in os.environ)
+        self._processes[name] = p
+        self._selector.register(p.data.fileno(), selectors.EVENT_READ, name)
 
     def _environment(self) -> dict[str, str]:
         """What differs in a worker's environment.
@@ -236,7 +157,7 @@ class Loky(Executor):
         """End the processes: idle ones by closing their pipes, busy ones (or all, not to wait) by SIGKILL."""
         for p in self._processes.values():
             if not wait or p.name in self._core.units:
-                _kill(p)
+                p.kill()
             else:
                 p.control.close()
                 p.data.close()
@@ -244,7 +165,7 @@ class Loky(Executor):
         for p in self._processes.values():
             p.process.join(max(0.0, deadline - time.monotonic()))
             if p.process.exitcode is None:
-                _kill(p)
+                p.kill()
                 p.process.join()
             p.close()
         self._processes.clear()
@@ -264,7 +185,7 @@ class Loky(Executor):
             p = self._processes.get(worker)
             if unit.job is job and p is not None:
                 p.killed_for = job
-                _kill(p)
+                p.kill()
 
     # ---- units out
 
@@ -276,7 +197,7 @@ class Loky(Executor):
         self._units[unit.id] = unit
         if unit.nodes[0]._task.alone:  # it has a timeout; it was idle, so it begins at once
             timeout = unit.nodes[0]._task._options["timeout"]
-            p.deadlines[unit.id] = _Deadline(unit, time.monotonic() + timeout, late=True)
+            p.deadlines[unit.id] = Deadline(unit, time.monotonic() + timeout, late=True)
         if p.path != sys.path:  # before the unit: what is in it may be found there only
             p.path = list(sys.path)
             p.posted += 1
@@ -290,12 +211,12 @@ class Loky(Executor):
             return
         # A busy worker does not read. One small message waits in its pipe; more would stop us until it reads again, and
         # it might be waiting for us to read what it writes.
-        if len(p.sent) > 1 or (p.sent and sum([_size(f) for f in letter.frames]) > AHEAD_BYTES):
+        if len(p.sent) > 1 or (p.sent and sum([size_of(f) for f in letter.frames]) > AHEAD_BYTES):
             p.outbox = letter
         else:
             self._send(p, letter)
 
-    def _send(self, p: _Process, letter: _Letter) -> None:
+    def _send(self, p: Process, letter: Letter) -> None:
         self._tell_of_segments(p)
         p.sent.append(letter)
         p.posted += 1
@@ -308,20 +229,20 @@ class Loky(Executor):
         """A value, out of the store if it is in there."""
         return loaded(value) if type(value) not in ATOMS else value
 
-    def adopt(self, entry: Entry, node: Node) -> Any:
+    def adopt(self, cache: NodeCache, entry: Entry, node: Node) -> Any:
         """A cached value; a large one stays in its file, which the workers map."""
         if entry.size < LEAST:
-            return super().adopt(entry, node)
+            return super().adopt(cache, entry, node)
         self._ensure_started()
         assert self._store is not None
         assert entry.cache is not None
         try:
             path = entry.hold()  # its own path may be another's by the time a worker opens it, or nobody's
         except OSError:
-            return super().adopt(entry, node)
+            return super().adopt(cache, entry, node)
         return self._store.foreign(path, entry.size, entry.table, entry.cache.release)
 
-    def _tell_of_segments(self, p: _Process) -> None:
+    def _tell_of_segments(self, p: Process) -> None:
         """Which segments are gone.
 
         Only around a unit: a busy worker may not come to read its pipe for long.
@@ -331,57 +252,6 @@ class Loky(Executor):
             drops, p.drops = p.drops, []
             with contextlib.suppress(OSError):
                 p.control.send(("drop", drops))
-
-    def _no_disk(self, error: OSError) -> None:
-        """Results cannot be moved to disk: they stay in memory, and all goes on for as long as that lasts."""
-        if not self._told_of_disk:
-            self._told_of_disk = True
-            with contextlib.suppress(Warning):  # where warnings are errors: this is the engine's thread
-                warnings.warn(
-                    f"results fill more memory than they are to ({self._budget():,} bytes), and cannot be moved to "
-                    f"disk ({error}); have TMPDIR point to where there is room, or give more with memory=",
-                    stacklevel=2,
-                )
-
-    def _room(self) -> int:
-        """Bytes of arrays that a unit may make: a small part of what all of them may."""
-        return min(max(self._budget() // (32 * self.workers), LEAST_ROOM), MOST_ROOM)
-
-    def _budget(self) -> int:
-        """Bytes of results in memory, above which some go to disk: what the most modest of the runs asks for."""
-        asked = [job.memory for job in list(self._runs) if job.memory is not None]
-        return min(asked) if asked else self._memory
-
-    def _relieve(self) -> None:
-        """Keep within the budget: free segments go, then results move to disk, those needed last before others."""
-        store = self._store
-        assert store is not None
-        budget = self._budget()
-        # What the workers are at, and have next, comes on top of what is there; and one that is on its way to disk.
-        coming = min(max(budget // 5, (2 * self.workers + 1) * (store.largest + self._room())), budget * 7 // 10)
-        full = budget - coming
-        enough = full * 3 // 4
-        if store.in_memory > enough:
-            self._drop(store.trim(0))
-        if store.in_memory > full:
-            for stored in least_soon_needed(list(self._runs)):
-                if store.in_memory <= enough:
-                    break
-                try:
-                    moved, drops = store.spill(stored)
-                except OSError as error:
-                    self._no_disk(error)
-                    break
-                self._drop(drops)
-                if moved:
-                    self.spilled(moved, store.in_memory, store.on_disk, budget)
-        now = time.monotonic()
-        if store.in_memory != self._told_of_memory and now - self._told_at > BEAT:
-            self._told_of_memory, self._told_at = store.in_memory, now
-            self.memory_used(store.in_memory, store.on_disk, budget)
-        tight = store.in_memory > full
-        if tight != self._core.tight:
-            self.post(MemoryTight(tight))
 
     def _collect(self) -> None:
         """Deal with what nobody refers to any more."""
@@ -401,7 +271,7 @@ class Loky(Executor):
         if self._store is not None:
             self._store.end_job(run.job)
 
-    def _drop_outbox(self, p: _Process) -> None:
+    def _drop_outbox(self, p: Process) -> None:
         """The unit in the outbox is not to be sent: what was to come with it is not there."""
         letter, p.outbox = p.outbox, None
         if letter is not None:
@@ -410,9 +280,10 @@ class Loky(Executor):
             p.forget += letter.forget
             self._store.give_back(p.name, letter.free)
 
-    def _encode(self, p: _Process, unit: Unit) -> _Letter:
+    def _encode(self, p: Process, unit: Unit) -> Letter:
         nodes, job, store = unit.nodes, unit.job, self._store
         assert store is not None
+        assert self._pressure is not None
         outside = list(unit.inputs)
         table = outside + nodes
         tasks, numbers = number_tasks(nodes)
@@ -429,7 +300,6 @@ class Loky(Executor):
         attempts = {index[n]: job.attempts[n] for n in nodes if n in job.attempts} if job.attempts else {}
         self._collect()
         store.begin_letter()
-        free = store.free_for(p.name)
         letter = UnitLetter(
             unit=unit.id,
             settings=_settings(job),
@@ -440,13 +310,13 @@ class Loky(Executor):
             tasks=used,
             numbers=numbers if len(used) > 1 else None,
             columns=columns,
-            inputs=[self._travelling(job, n, v) for n, v in unit.inputs.items()],
+            inputs=[self._travelling(unit, n, v) for n, v in list(unit.inputs.items())],
             digests=self._digests(unit, outside),
             marks={i: job.marks[n] for n, i in index.items() if n in job.marks} if job.marks else {},
             exports=None if unit.exports is nodes else [index[n] for n in unit.exports],
             attempts=attempts,
-            free=free,
-            room=self._room(),
+            free=(free := store.free_for(p.name)),
+            room=self._pressure.room(),
         )
         try:
             frames = dumps(letter)
@@ -457,18 +327,24 @@ class Loky(Executor):
         with_it = [i for i, _ in new]
         p.known.update(with_it)
         p.tables[unit.id] = table
-        return _Letter(unit.id, frames, with_it, forget, free)
+        return Letter(unit.id, frames, with_it, forget, free)
 
-    def _travelling(self, job: Job, node: Node, value: Any) -> Any:
+    def _travelling(self, unit: Unit, node: Node, value: Any) -> Any:
         """What is sent in place of a value from outside."""
-        kind = type(value)
+        kind, store = type(value), self._store
+        assert store is not None
         if kind in ATOMS or kind is Stored:
             return value
         if kind is Failure:
             return Failed()
-        assert self._store is not None
-        store = self._store
-        return rewrite(value, lambda x: x if type(x) is Stored else store.hold(job, node, x))
+        if node._task is VALUE:
+            return rewrite(value, lambda x: x if type(x) is Stored else store.hold(unit.job, node, x))
+        put = store.put_large(value)
+        if put is not value:  # from here on the books have that: it is written once, and goes with them
+            unit.inputs[node] = put
+            if node in unit.job.values:
+                unit.job.values[node] = put
+        return put
 
     def _number(self, task: Task, job: Job) -> int:
         """The number of a task; another one where what travels by value is not what it was at the last run."""
@@ -505,6 +381,7 @@ class Loky(Executor):
                 self._body(node._task)
                 dumps((_plain(node), [unit.inputs[d] for d in node._deps if d in unit.inputs]))
             except Exception as reason:
+                reason = reason.with_traceback(None)  # its frames hold this engine
                 problem = TypeError(
                     f"an argument or the function of {node.label} cannot be sent to a worker "
                     f"(it cannot be pickled): {reason}"
@@ -514,7 +391,7 @@ class Loky(Executor):
                 self.post(UnitDone(unit.worker, unit, {}, failed=(node, problem)))
                 return
         self._units.pop(unit.id)
-        self.post(UnitDone(unit.worker, unit, {}, failed=(unit.nodes[0], error)))
+        self.post(UnitDone(unit.worker, unit, {}, failed=(unit.nodes[0], error.with_traceback(None))))
 
     def recall_unit(self, unit: Unit, cancelled: bool) -> None:
         """Ask for what a worker has not begun."""
@@ -522,7 +399,7 @@ class Loky(Executor):
         if p is None:
             return
         if cancelled:  # a task may see that it is, and end
-            p.deadlines[unit.id] = _Deadline(unit, time.monotonic() + GRACE, late=False)
+            p.deadlines[unit.id] = Deadline(unit, time.monotonic() + GRACE, late=False)
         if not cancelled and p.sent and p.sent[0].unit == unit.id and not marker.begun(p.marker, unit.id):
             self.post(UnitDelayed(unit))
             return
@@ -538,9 +415,12 @@ class Loky(Executor):
     def next_events(self, timeout: float | None) -> list[Any]:
         """What the workers say, and what other threads post."""
         assert self._store is not None
+        assert self._pressure is not None
         self._store.waits(True)  # what is let go of from here on, wakes us
         self._collect()
-        self._relieve()
+        tight = self._pressure.relieve()
+        if tight != self._core.tight:
+            self.post(MemoryTight(tight))
         events: list[Any] = self._drain()
         soon = self._kill_late()
         if soon is not None:
@@ -585,7 +465,7 @@ class Loky(Executor):
                 deadline.at = (began if began is not None else now) + timeout
             if deadline.at <= now:
                 deadline.passed = True
-                _kill(p)
+                p.kill()
             else:
                 soon = min(deadline.at - now, soon if soon is not None else deadline.at - now)
         return soon
@@ -598,7 +478,7 @@ class Loky(Executor):
         except queue.Empty:
             return events
 
-    def _receive(self, p: _Process) -> Event | None:
+    def _receive(self, p: Process) -> Event | None:
         try:
             frames = p.data.receive_frames()
         except (EOFError, OSError):
@@ -665,7 +545,7 @@ class Loky(Executor):
             return self._broken(p, unit, unpack_error(message[2]))
         return self._done(p, unit, table, message[2])
 
-    def _join(self, p: _Process) -> WorkerJoined | None:
+    def _join(self, p: Process) -> WorkerJoined | None:
         """A process is ready: for the core, or as a spare."""
         if sum([other.joined for other in self._processes.values()]) >= self.workers:
             return None
@@ -675,7 +555,7 @@ class Loky(Executor):
         self.joined(p.name, p.pid)
         return WorkerJoined(p.name)
 
-    def _value(self, p: _Process, value: Any) -> Any:
+    def _value(self, p: Process, value: Any) -> Any:
         """A value as it came, or its handle if it is in the store."""
         kind = type(value)
         if kind in ATOMS:
@@ -685,7 +565,7 @@ class Loky(Executor):
             return self._store.adopt(p.name, value)
         return freeze(value)
 
-    def _done(self, p: _Process, unit: Unit, table: list[Node], answer: UnitAnswer) -> UnitDone:
+    def _done(self, p: Process, unit: Unit, table: list[Node], answer: UnitAnswer) -> UnitDone:
         tallies = {}
         others: dict[str, tuple[float, float]] = {}  # of tasks that exist in the worker only
         for number, calls, seconds in answer.spent:
@@ -753,7 +633,7 @@ class Loky(Executor):
             done.again = Again(table[place], times, delay, unpack_error(packed))
         return done
 
-    def _broken(self, p: _Process, unit: Unit, error: BaseException) -> UnitDone:
+    def _broken(self, p: Process, unit: Unit, error: BaseException) -> UnitDone:
         """A unit could not be read there, or its answer here: by whose fault shows when each node is alone."""
         if len(unit.nodes) > 1:
             return UnitDone(p.name, unit, {}, unit.nodes, apart=True)
@@ -762,18 +642,18 @@ class Loky(Executor):
         self.failed(unit.job, node, error)
         return UnitDone(p.name, unit, {}, failed=(node, error))
 
-    def _lost(self, p: _Process) -> Event | None:
+    def _lost(self, p: Process) -> Event | None:
         """A worker's pipe has ended: it is dead, or as good as that. Another takes its place."""
         self._selector.unregister(p.data.fileno())
         del self._processes[p.name]
-        code, memory = _wait_for_end(p)
+        code, memory = p.wait()
         unit = self._core.units.get(p.name)
         for held in (unit, self._core.queued.get(p.name)):
             if held is not None:
                 self._units.pop(held.id, None)
-        if unit is not None and (p.killed_for not in (None, unit.job) or not _received(p, unit)):
+        if unit is not None and (p.killed_for not in (None, unit.job) or not p.received(unit)):
             unit = None  # it was killed for another run's sake, or had died before
-        running, inner = _position(p, unit) if unit is not None else (None, "")
+        running, inner = p.position(unit) if unit is not None else (None, "")
         deadline = p.deadlines.get(unit.id) if unit is not None else None
         late = deadline is not None and deadline.passed and deadline.late
         assert self._store is not None
@@ -798,7 +678,7 @@ class Loky(Executor):
             joined = self._join(spare)
             if joined is not None:
                 self.post(joined)
-        return WorkerLost(p.name, code, _signal_name(code), unit, running, inner, memory, late)
+        return WorkerLost(p.name, code, signal_name(code), unit, running, inner, memory, late)
 
     def _give_up(self, code: int | None) -> None:
         error = WorkerDied(
@@ -812,28 +692,9 @@ class Loky(Executor):
         for p in [p for p in self._processes.values() if not p.ready]:
             self._selector.unregister(p.data.fileno())
             del self._processes[p.name]
-            _kill(p)
+            p.kill()
             p.process.join()
             p.close()
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C goes to every process of a terminal: one just started must not meet it before it has said how it takes it.
-
-    The mask is inherited; the worker lifts it.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # starting it would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _forget(executor: weakref.ref[Loky], number: int) -> None:
@@ -843,28 +704,6 @@ def _forget(executor: weakref.ref[Loky], number: int) -> None:
         if number in p.known:
             p.known.discard(number)
             p.forget.append(number)
-
-
-def _wait_for_end(p: _Process) -> tuple[int | None, int | None]:
-    """A dying process's exit code, and the most memory that it has had, in bytes."""
-    popen = p.process._popen
-    deadline = time.monotonic() + PATIENCE
-    memory: int | None = None
-    while popen.returncode is None:
-        try:
-            pid, status, usage = os.wait4(p.pid, os.WNOHANG)
-        except (AttributeError, ChildProcessError):  # Windows; or somebody else has waited for it
-            p.process.join(PATIENCE)
-            break
-        if pid:
-            memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            popen.returncode = os.waitstatus_to_exitcode(status)
-        elif time.monotonic() > deadline:
-            _kill(p)
-        else:
-            time.sleep(0.001)
-    p.process.join(0)  # it lets go of its descriptor; else the start of the next one does that
-    return p.process.exitcode, memory
 
 
 def _settings(job: Job) -> Settings:
@@ -878,62 +717,11 @@ def _settings(job: Job) -> Settings:
     )
 
 
-class _Descriptor:
-    """A file descriptor that travels to the process being started."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def __reduce__(self) -> Any:
-        from multiprocessing.reduction import DupFd
-
-        return _identity, (DupFd(self.fd),)
-
-
-def _size(frame: Any) -> int:
-    return len(frame) if isinstance(frame, bytes) else int(frame.nbytes)
-
-
-def _identity(x: Any) -> Any:
-    return x
-
-
-def _enter(
-    name: str, data: Any, control: Any, lifeline: Any, page: Any, paths: tuple[str, str], safe_path: bool
-) -> None:
-    main(name, data, control, lifeline, page, paths, safe_path)
-
-
-def _kill(p: _Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(p.process.pid, signal.SIGKILL)
-
-
 def _plain(node: Node) -> Any:
     """The arguments of a node without the nodes in them."""
     from graphray.graph.containers import rewrite
 
     return rewrite((node._args, node._kwargs), lambda x: None if type(x) is Node else x)
-
-
-def _received(p: _Process, unit: Unit) -> bool:
-    """Whether a worker has read the message with a unit."""
-    return any([letter.unit == unit.id and letter.number <= p.marker[marker.RECEIVED] for letter in p.sent])
-
-
-def _position(p: _Process, unit: Unit) -> tuple[Node | None, str]:
-    """The node that a worker was at when it died; and if that was one which the node returned, its task's name."""
-    place, inner = marker.position(p.marker)
-    return (unit.nodes[place], inner) if 0 <= place < len(unit.nodes) else (None, "")
-
-
-def _signal_name(code: int | None) -> str | None:
-    if code is None or code >= 0:
-        return None
-    try:
-        return signal.Signals(-code).name
-    except ValueError:  # a real-time signal, say
-        return f"signal {-code}"
 
 
 def cores() -> int:

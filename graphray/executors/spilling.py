@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from graphray.executors.store.registry import Stored, find_stored
 from graphray.graph.containers import ATOMS
-from graphray.graph.node import topological
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,27 +25,15 @@ def least_soon_needed(jobs: Iterable[Job]) -> list[Stored]:
     for job in jobs:
         held = [(n, s) for n, v in list(job.values.items()) if type(v) not in ATOMS for s in find_stored(v)]
         if held:
-            places = _places(job)
-            ranked += [(_when(job, node, places), stored) for node, stored in held]
+            job.learn_order()
+            ranked += [(_when(job, node), stored) for node, stored in held]
     ranked.sort(key=lambda pair: -pair[0])
     return [stored for _, stored in ranked]
 
 
-def _places(job: Job) -> dict[Node, int]:
-    """The place of each node in the order of the walk; worked out once for a run whose nodes are all known."""
-    if job.places is None or job.growing:
-        nodes = job.nodes if job.nodes is not None else topological(job.roots)
-        job.places = {n: i for i, n in enumerate(nodes)}
-        job.users = {}
-        for node in nodes:
-            for d in node._deps:
-                job.users.setdefault(d, []).append(node)
-    return job.places
-
-
-def _when(job: Job, node: Node, places: dict[Node, int]) -> float:
+def _when(job: Job, node: Node) -> float:
     if job.uses.get(node):
-        waiting = [places.get(c, SOON) for c in job.users.get(node, ()) if c in job.waiting]
+        waiting = [job.places.get(c, SOON) for c in job.followers.get(node, ()) if c in job.waiting]
         # Some that use it are not waiting: they are ready, or running.
         return min(waiting) if len(waiting) == job.uses[node] else SOON
     return float("inf") if node in job.wanted else SOON

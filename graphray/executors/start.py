@@ -8,7 +8,7 @@ from graphray.executors import context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Any
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from graphray.executors.cache.nodes import NodeCache
     from graphray.executors.run import Run
     from graphray.graph.dataflow import Graph
-    from graphray.graph.task import Task
 
 
 def start(
@@ -56,7 +55,7 @@ def start(
     listeners = subscribers(progress)
     graph = _bound(graph, inputs or {})
     _check_options(graph)
-    kept = open_cache(cache, seed, graph.tasks)
+    kept = open_cache(cache, seed, graph)
     if kept is None and any(task.seed for task in graph.tasks):
         from graphray.graph.digest import digest_all
 
@@ -83,15 +82,15 @@ def start(
         raise
 
 
-def open_cache(cache: Any, seed: int, tasks: Iterable[Task] = ()) -> NodeCache | None:
-    """The cache of a run: where `cache=` says, else the default one if a task asks to be cached.
+def open_cache(cache: Any, seed: int, graph: Graph | None = None) -> NodeCache | None:
+    """The cache of a run: where `cache=` says, else the default one if a task of its graph asks to be cached.
 
     Raises:
         TypeError: neither a directory nor a `Cache`.
         OSError, ValueError: the directory cannot be one.
     """
     if cache is None or cache is False:
-        if not any([task.options["cache"] for task in tasks]):
+        if graph is None or not _asks(graph):
             return None
         directory, everything = None, False
     else:
@@ -102,6 +101,15 @@ def open_cache(cache: Any, seed: int, tasks: Iterable[Task] = ()) -> NodeCache |
     if directory is not None and not isinstance(directory, (str, os.PathLike, Cache)):
         raise TypeError(f"cache= is a directory, or True for the default one, not {directory!r}")
     return NodeCache(directory if isinstance(directory, Cache) else Cache(directory), everything, seed)
+
+
+def _asks(graph: Graph) -> bool:
+    """Whether a task asks to be cached: one that nodes call, or the step of an iteration."""
+    from graphray.graph.iterate import ITERATE
+
+    if any([task._options["cache"] for task in graph.tasks]):
+        return True
+    return ITERATE in graph.tasks and any([n._args[0]._options["cache"] for n in graph.nodes if n._task is ITERATE])
 
 
 def _bound(graph: Graph, given: Mapping[str, Any]) -> Graph:

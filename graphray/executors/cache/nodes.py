@@ -203,7 +203,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    cache: NodeCache, roots: Sequence[Node], adopt: Callable[[Entry, Node], Any], known: Iterable[Node] = ()
+    cache: NodeCache, roots: Sequence[Node], adopt: Callable[[NodeCache, Entry, Node], Any], known: Iterable[Node] = ()
 ) -> Plan:
     """Look from the outputs down for what is cached: what only cached nodes need is not looked at.
 
@@ -251,13 +251,13 @@ def plan(
     return made
 
 
-def _take(cache: NodeCache, node: Node, adopt: Callable[[Entry, Node], Any], made: Plan) -> bool:
+def _take(cache: NodeCache, node: Node, adopt: Callable[[NodeCache, Entry, Node], Any], made: Plan) -> bool:
     hit = cache.find(node)
     if hit is None:
         return False
     entry, seeded = hit
     try:
-        made.known[node] = adopt(entry, node)
+        made.known[node] = adopt(cache, entry, node)
     except LookupError:
         return False
     if seeded:

@@ -19,9 +19,8 @@ from graphray.executors import wire
 from graphray.executors.frames import lay_out, write
 from graphray.executors.store.directory import Directory, disk_place, memory_place, sweep
 from graphray.executors.store.mapping import load_bytes
-from graphray.executors.store.segments import LEAST, Lost, Written
+from graphray.executors.store.segments import LEAST, Lost, Written, frames_of
 from graphray.graph.containers import freeze, rewrite, weight
-from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from graphray.executors.store.segments import Places
     from graphray.graph.node import Node
 
-KEPT_WARM = 256 << 20  # bytes of free segments that a worker keeps for its next results
+KEPT_WARM = 256 << 20  # bytes of free segments that a worker gets back for its next results, at most
 
 
 class Releases(collections.deque[tuple[str, "str | None", bool]]):
@@ -101,11 +100,7 @@ class Stored:
             Exception: it cannot be unpickled here.
         """
         memory = self._secured or [self._registry.bytes_of(s) for s in self.segments]
-        frames = [
-            bytearray(memory[i][place : place + length]) if own else memory[i][place : place + length]
-            for i, place, length, own in self.places
-        ]
-        return freeze(wire.loads(frames))
+        return freeze(wire.loads(frames_of(memory, self.places)))
 
     def __reduce__(self) -> Any:
         # To a worker. What is sent is in use until the unit comes back, which holds this object.
@@ -127,6 +122,7 @@ class Registry:
         peak: the most that `in_memory` has been.
         spilled: bytes moved to disk so far.
         largest: bytes of the largest segment so far.
+        kept_warm: bytes of free segments that a worker gets back for its next results.
 
     Raises:
         OSError: there is no place for it.
@@ -150,12 +146,15 @@ class Registry:
         self._released = Releases(wake)
         self._foreign: dict[str, Callable[[str], None]] = {}  # files of others: who is told that they are not needed
         self._numbered = 0
+        self.kept_warm = KEPT_WARM
         self._warm: dict[str, int] = {}  # bytes of free segments, by worker
         self._free: dict[str, list[str]] = {}  # segments on their way back, by the worker that made them
         self._seen: dict[str, set[str]] = {}  # who has been told of a segment, and may have it mapped
         self._sending: set[str] = set()
         self._by_node: weakref.WeakKeyDictionary[Node, dict[Any, Stored]] = weakref.WeakKeyDictionary()
-        self._by_job: weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, Stored]]] = weakref.WeakKeyDictionary()
+        self._by_job: weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[Any, Stored]] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def close(self) -> None:
         """Remove everything. Values that somebody still holds stay what they are; so do views that were given out."""
@@ -189,20 +188,21 @@ class Registry:
         """What travels in place of an argument of a node: a large one is written once, however often it is used.
 
         It stays while the node lives: a graph may not change, so its next run finds it here. Within a run, the same
-        object in several nodes is one. A node's result is of its run only: another may have another in its place.
+        object in several nodes is one, for as long as any of these lives. After that it may be changed, and is another.
         """
         if weight(x) < LEAST:
             return x
         key = _key(x)
-        stays = node._task is VALUE or node not in job.values
-        mine = self._by_node.setdefault(node, {}) if stays else {}
-        stored = mine.get(key)
-        if stored is None:
-            of_job = self._by_job.setdefault(job, {})
-            if key not in of_job:
-                of_job[key] = x, self.put(x)  # with the object: its address is the key
-            stored = mine[key] = of_job[key][1]
-        return stored
+        mine = self._by_node.setdefault(node, {})
+        if key not in mine:
+            of_job = self._by_job.setdefault(job, weakref.WeakValueDictionary())
+            stored = of_job.get(key)
+            mine[key] = of_job[key] = self.put(x) if stored is None else stored
+        return mine[key]
+
+    def put_large(self, value: Any) -> Any:
+        """A result of the driver's own with what is large in it in the store; the very value if nothing is."""
+        return rewrite(value, lambda x: x if type(x) is Stored or weight(x) < LEAST else self.put(x))
 
     def end_job(self, job: Any) -> None:
         """A run is over: what several of its nodes shared is kept by those only."""
@@ -316,7 +316,7 @@ class Registry:
                 continue
             size, disk = self._files[name]
             warm = self._warm.get(owner) if owner is not None else None
-            if warm is not None and not looked_at and not disk and warm + size <= KEPT_WARM:
+            if warm is not None and not looked_at and not disk and warm + size <= self.kept_warm:
                 assert owner is not None
                 self._warm[owner] = warm + size
                 self._free.setdefault(owner, []).append(name)

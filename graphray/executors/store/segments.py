@@ -8,12 +8,21 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, TypeAlias
 
     # Of each frame: the number of its segment, where it begins there, its length, whether its reader needs a copy.
     Places: TypeAlias = list[tuple[int, int, int, bool]]
 
 LEAST = 64 << 10  # bytes of a value above which it goes into the store
+
+
+def frames_of(memory: Sequence[memoryview], places: Places) -> list[Any]:
+    """The frames of a value, for `wire.loads`: views of its segments' bytes, or copies where the reader may write."""
+    return [
+        bytearray(memory[i][place : place + length]) if own else memory[i][place : place + length]
+        for i, place, length, own in places
+    ]
 
 
 class Written:

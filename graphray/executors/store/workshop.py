@@ -16,7 +16,7 @@ from graphray.executors import wire
 from graphray.executors.frames import copy_in, lay_out, size_of
 from graphray.executors.store.mapping import load_bytes, open_mapping
 from graphray.executors.store.registry import write_file
-from graphray.executors.store.segments import LEAST, Lost, Written
+from graphray.executors.store.segments import LEAST, Lost, Written, frames_of
 from graphray.graph.containers import ATOMS, freeze
 
 TYPE_CHECKING = False
@@ -64,11 +64,7 @@ class Workshop:
         """
         memory = [self._bytes_of(name, size) for name, size in segments]
         self.read += sum([length for _, _, length, _ in places])
-        frames = [
-            bytearray(memory[i][place : place + length]) if own else memory[i][place : place + length]
-            for i, place, length, own in places
-        ]
-        return freeze(wire.loads(frames))
+        return freeze(wire.loads(frames_of(memory, places)))
 
     def _bytes_of(self, name: str, size: int) -> memoryview:
         self._in_use[name] = None

@@ -156,6 +156,18 @@ class Caching(Part):
         assert sorted(notes(path)) == ["always", "counted 1", "counted 1"]
         assert entries(tmp_path / "default") == 1
 
+    @needs("dynamic")
+    def test_the_step_of_an_iteration_may_ask_to_be_kept(
+        self, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Then the iteration continues, without `cache=`."""
+        path = str(tmp_path / "notes")
+        monkeypatch.setenv("GRAPHRAY_CACHE", str(tmp_path / "default"))
+        step = gr.task(cache=True)(stepped.fn)
+        assert executor.compute(gr.iterate(step, (path, 0), steps=5))[1] == 5
+        assert executor.compute(gr.iterate(step, (path, 0), steps=8))[1] == 8
+        assert notes(path) == [f"step {i}" for i in range(8)]
+
     def test_errors_are_not_kept(self, executor: Executor, tmp_path: Path) -> None:
         """The next run tries again; what had succeeded is not run again."""
         path, cache = str(tmp_path / "notes"), tmp_path / "cache"
