@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -123,3 +125,18 @@ def test_an_instance_that_was_used_is_the_callers(default: None) -> None:
         gr.use(mine)
         gr.use(None)
         assert not closed(mine)
+
+
+def test_a_first_run_loads_no_more_than_it_needs():
+    """What a cache, a trace, an audit or a pool need is loaded by those: it takes longer than a small graph does."""
+    program = """
+import sys
+import graphray as gr
+before = set(sys.modules)
+gr.Graph(gr.map(abs, range(10))).compute()
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "graphray.executors.inprocess" in loaded
+    assert not loaded & {"hashlib", "json", "pickle", "random", "re", "typing", "graphray.executors.cache"}

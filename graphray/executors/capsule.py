@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from graphray.executors.machine import Machine
     from graphray.graph.task import Task
 
 MAGIC = b"graphray capsule 1\n"
@@ -227,17 +226,6 @@ class Capsule:
         finally:
             context.leave(machine, token)
         return Graph(call(lambda: value)).compute("inprocess", seed=root) if _holds_nodes(value) else value
-
-
-def of_machine(machine: Machine, node: Node, error: BaseException) -> None:
-    """Write the capsule of a node that has failed in a machine, where its run wants some."""
-    if machine.capsules is None:
-        return
-    seed = None
-    if node._task.seed:
-        with contextlib.suppress(TypeError):  # it has none, and that is why it failed
-            seed = machine.seed_of(node)
-    machine.capsules.write(node, machine.values, error, machine.worker, machine.attempt_of(node), seed)
 
 
 def _seed_of(node: Node, root: int) -> int | None:

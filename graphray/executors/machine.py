@@ -19,7 +19,6 @@ from operator import length_hint
 
 from graphray.errors import Failure, TaskTimeout
 from graphray.executors import context
-from graphray.executors.capsule import of_machine
 from graphray.executors.context import enter, leave
 from graphray.executors.failures import describe_call
 from graphray.executors.marker import APART, DONE, OUTER, write_name
@@ -586,7 +585,7 @@ class Machine:
         self._found.clear()
         describe_call(error, node, self.values, self.worker, self.attempt_of(node))
         if self.capsules is not None:
-            of_machine(self, node, error)
+            self._bottle(node, error)
         if not self.collect:
             self.failed = (self.outermost(node), error)
             self.trail = [node._task.name, *[t._task.name for _, t, *_ in reversed(self._frames) if t is not None]][:-1]
@@ -595,6 +594,15 @@ class Machine:
         self.raised.append((self.outermost(node), error))
         self.values[node] = Failure(error, node)
         return True
+
+    def _bottle(self, node: Node, error: BaseException) -> None:
+        """Write the capsule of a failure."""
+        seed = None
+        if node._task.seed:
+            with contextlib.suppress(TypeError):  # it has none
+                seed = self.seed_of(node)
+        assert self.capsules is not None
+        self.capsules.write(node, self.values, error, self.worker, self.attempt_of(node), seed)
 
     def outermost(self, node: Node) -> Node:
         """The node that the machine was given and that led to this one: itself, or one that returned others."""

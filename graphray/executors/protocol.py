@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,13 +107,23 @@ class JobClosed(Event):
         self.error = error
 
 
-class Again(NamedTuple):
-    """A node whose call has failed and is to be made again."""
+class Again:
+    """A node whose call has failed and is to be made again.
 
-    node: Node
-    failures: int  # calls that have failed so far
-    delay: float  # seconds before the next
-    error: BaseException
+    Attributes:
+        node: the node.
+        failures: how many calls have failed so far.
+        delay: seconds before the next.
+        error: what the last one raised.
+    """
+
+    __slots__ = ("delay", "error", "failures", "node")
+
+    def __init__(self, node: Node, failures: int, delay: float, error: BaseException) -> None:
+        self.node = node
+        self.failures = failures
+        self.delay = delay
+        self.error = error
 
 
 class UnitDone(Event):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from graphray.graph.node import Node
@@ -16,5 +14,7 @@ def backoff(node: Node, failures: int) -> float:
 
     Exponential back-off with jitter, so that calls that failed together do not meet again.
     """
+    import random
+
     delay = min(node._task._options["backoff"] * 2 ** min(failures - 1, 30), LONGEST)
     return float(delay) * random.uniform(0.75, 1.25)

@@ -35,10 +35,7 @@ def start(
     trace: Any,
 ) -> Run:
     """Start a run of a graph; see `Graph.run` for the options."""
-    from graphray.executors.audit import Audit
-    from graphray.executors.capsule import Capsules
     from graphray.executors.core import Job
-    from graphray.executors.memory import parse_budget
     from graphray.executors.progress import subscribers
 
     if on_error not in ("raise", "collect"):
@@ -51,7 +48,11 @@ def start(
         raise TypeError(f"inputs= is a dict of values by name, not {type(inputs).__name__}")
     if capsule is not None and not isinstance(capsule, (str, os.PathLike)):
         raise TypeError(f"capsule= is a directory, not {capsule!r}")
-    budget = parse_budget(memory) if memory is not None else None
+    budget = None
+    if memory is not None:
+        from graphray.executors.memory import parse_budget
+
+        budget = parse_budget(memory)
     listeners = subscribers(progress)
     graph = _bound(graph, inputs or {})
     _check_options(graph)
@@ -68,8 +69,14 @@ def start(
         job.threads = threads_per_task
         job.cache = kept
         job.memory = budget
-        job.capsules = None if capsule is None else Capsules(os.path.abspath(capsule), seed)
-        job.audit = Audit() if audit else None
+        if capsule is not None:
+            from graphray.executors.capsule import Capsules
+
+            job.capsules = Capsules(os.path.abspath(capsule), seed)
+        if audit:
+            from graphray.executors.audit import Audit
+
+            job.audit = Audit()
         if trace is not None and trace is not False:
             from graphray.executors.trace import Trace
 

@@ -296,8 +296,9 @@ class Worker:
                 answer = answer._replace(values=body, rest=rest, failures=self._failures(machine, index))
                 answer = answer._replace(marks=machine.marks(index))
                 if machine.again is not None:
-                    node, times, delay, error = machine.again
-                    answer = answer._replace(again=(index[node], times, delay, pack_error(error)))
+                    again = machine.again
+                    packed = index[again.node], again.failures, again.delay, pack_error(again.error)
+                    answer = answer._replace(again=packed)
             else:
                 answer = answer._replace(values=[values[n] for n in exported])
                 if machine.cache is not None:
