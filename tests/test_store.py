@@ -604,7 +604,10 @@ def test_no_worker_keeps_what_is_gone(places, monkeypatch):
         return seen
 
     def clear() -> None:
-        for name, gone in registry.collect().items():
+        drop(registry.collect())
+
+    def drop(drops: dict[str, list[str]]) -> None:
+        for name, gone in drops.items():
             if name in ends:
                 ends[name].drop(gone)
 
@@ -629,7 +632,7 @@ def test_no_worker_keeps_what_is_gone(places, monkeypatch):
     clear()
     assert len(places.segments()) == 1
     del ends["a"]
-    registry.worker_lost("a")
+    drop(registry.worker_lost("a"))
     clear()
     assert not places.segments()
     assert not mapped_though_gone()
@@ -975,11 +978,13 @@ FULL_MEMORY = """
     with gr.executors.Loky(2) as pool:
         nodes = [pass_on(ones(100_000, i)) for i in range(20)]
         total = gr.Graph([sum_up(x) for x in nodes] + nodes)
-        found = pool.compute(total)
+        run = pool.run(total)  # which holds its results as long as it lives
+        found = run.result()
         assert found[:20] == [100_000 * i for i in range(20)]
         assert [x[9] for x in found[20:]] == list(range(20))
         data = [np.full(100_000, i) for i in range(20)]
-        assert pool.compute(gr.Graph([sum_up(x) for x in data])) == [100_000 * i for i in range(20)]
+        sums = gr.Graph([sum_up(x) for x in data])  # which holds its arguments
+        assert pool.compute(sums) == [100_000 * i for i in range(20)]
         assert pool._store.on_disk > 8_000_000
         assert pool._store.peak <= 4 << 20
         print("all is well")

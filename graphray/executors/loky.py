@@ -68,6 +68,7 @@ AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fit
 STARTS = 3  # times in a row that a worker may end before it says hello
 KILLED_STARTS = 20  # the same where somebody kills them: that need not go on
 START_AGAIN = 10.0  # seconds after which that is tried again, where others do the work meanwhile
+LOOK = 0.5  # seconds between two looks at what is not needed any more, while nothing else happens
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
 
 
@@ -126,7 +127,7 @@ class Loky(Executor):
 
     def start(self) -> list[str]:
         """Start the processes; each says when it is ready."""
-        self._store = Registry(self._wake)  # first: there may be no place for it
+        self._store = Registry()  # first: there may be no place for it
         self._pressure = Pressure(self, self._store, self._drop)
         self._wake_in, self._wake_out = os.pipe()
         os.set_blocking(self._wake_in, False)
@@ -416,7 +417,6 @@ class Loky(Executor):
         """What the workers say, and what other threads post."""
         assert self._store is not None
         assert self._pressure is not None
-        self._store.waits(True)  # what is let go of from here on, wakes us
         self._collect()
         tight = self._pressure.relieve()
         if tight != self._core.tight:
@@ -425,10 +425,11 @@ class Loky(Executor):
         soon = self._kill_late()
         if soon is not None:
             timeout = soon if timeout is None else min(soon, timeout)
+        if not self._store.empty:  # results may be let go of at any time, in other threads
+            timeout = LOOK if timeout is None else min(LOOK, timeout)
         if events:
             timeout = 0
         found = self._selector.select(timeout)
-        self._store.waits(False)
         for key, _ in found:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
@@ -657,7 +658,7 @@ class Loky(Executor):
         deadline = p.deadlines.get(unit.id) if unit is not None else None
         late = deadline is not None and deadline.passed and deadline.late
         assert self._store is not None
-        self._store.worker_lost(p.name)
+        self._drop(self._store.worker_lost(p.name))
         p.close()
         if p.ready:
             self._spares_wanted = 1

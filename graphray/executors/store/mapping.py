@@ -5,20 +5,22 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import mmap
     from typing import Any
 
 WORTH_MAPPING = 256 << 10  # bytes below which reading takes less time, and holds no mapping
+_MAP_FIXED = 0x10  # on Linux and macOS alike; the module `mmap` does not have it
 
 
-def open_mapping(fd: int, size: int, writable: bool = False) -> Any:
+def open_mapping(fd: int, size: int, writable: bool = False) -> mmap.mmap:
     """A mapping of a file's first bytes, as an object with a buffer; it ends with the last view of that.
 
-    Not by the module `mmap`, which keeps a descriptor open for each (before Python 3.13): a program that holds a
-    thousand results would have no more for anything else.
+    The module `mmap` keeps a descriptor open for each file (before Python 3.13): a program that holds a thousand
+    results would have no more for anything else. So its object gets an anonymous mapping, and the file is put in the
+    place of that. The object ends it as its own, without a finalizer in Python, in which a Ctrl-C would get lost.
 
     Raises:
         OSError: too many mappings.
@@ -27,15 +29,18 @@ def open_mapping(fd: int, size: int, writable: bool = False) -> Any:
 
     if os.name != "posix":
         return mmap.mmap(fd, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
-    libc = _libc()
+    reserved = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
+    address = address_of(reserved)
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    address = libc.mmap(None, size, protection, mmap.MAP_SHARED, fd, 0)
-    if address == ctypes.c_void_p(-1).value:
+    if _libc().mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != address:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    memory = (ctypes.c_ubyte * size).from_address(address)
-    weakref.finalize(memory, libc.munmap, address, size).atexit = False
-    return memory
+    return reserved
+
+
+def address_of(mapping: mmap.mmap) -> int:
+    """Where its first byte is."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
 
 @functools.cache
@@ -45,7 +50,6 @@ def _libc() -> Any:
     libc.mmap.argtypes = (
         ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64
     )  # fmt: skip
-    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
     return libc
 
 
@@ -77,7 +81,7 @@ def load_bytes(path: str, size: int) -> tuple[memoryview, Any]:
         if size >= WORTH_MAPPING:
             try:
                 mapping = open_mapping(fd, size)
-                return memoryview(mapping).cast("B").toreadonly(), mapping
+                return memoryview(mapping).toreadonly(), mapping
             except OSError:  # no more mappings: memory of our own will do
                 pass
         return read_whole(fd, size), None

@@ -1,9 +1,9 @@
 """The driver's books of the store: which segments there are, who made each, what is alive.
 
 A segment lives while something of the driver refers to it: a `Stored` value in a run's books, a result the user holds.
-These are Python objects, so counting their references is Python's. What nobody refers to any more is noted by the
-finalizer, in whatever thread that runs, and dealt with by the engine's thread in `collect`: the file goes back to the
-worker that made it, whose next result is then written to memory that is warm, or is removed.
+These are Python objects, so counting their references is Python's. What nobody refers to any more is noted when that
+comes to be, in whatever thread, and dealt with by the engine's thread in `collect`: the file goes back to the worker
+that made it, whose next result is then written to memory that is warm, or is removed.
 """
 
 from __future__ import annotations
@@ -34,41 +34,38 @@ if TYPE_CHECKING:
 KEPT_WARM = 256 << 20  # bytes of free segments that a worker gets back for its next results, at most
 
 
-class Releases(collections.deque[tuple[str, "str | None", bool]]):
-    """Segments that nobody refers to any more: name, owner, whether it may still be looked at.
+class Tie(weakref.ref):  # type: ignore[type-arg]
+    """A weak reference that knows the name of what it referred to.
 
-    Args:
-        wake: called, in any thread, when there is one while the engine's thread waits for news.
+    What is called at the end of that is the `append` of a deque, so that no code in Python runs there: a Ctrl-C that
+    comes in a finalizer is lost.
     """
 
-    def __init__(self, wake: Callable[[], None] | None = None) -> None:
-        super().__init__()
-        self.wake = wake
-        self.waited_for = False
+    __slots__ = ("name",)
 
-    def note(self, name: str, owner: str | None, looked_at: bool) -> None:
-        """One more; called by finalizers, so by whatever thread."""
-        self.append((name, owner, looked_at))
-        if self.waited_for and self.wake is not None:
-            self.waited_for = False  # once is enough
-            self.wake()
+    name: str  # of a segment; empty for a value
 
 
 class Segment:
     """A file of the store, for as long as this object lives."""
 
-    __slots__ = ("__weakref__", "_released", "disk", "looked_at", "name", "owner", "size")
+    __slots__ = ("__weakref__", "name", "size")
 
-    def __init__(self, released: Releases, name: str, size: int, owner: str | None, disk: bool) -> None:
-        self._released = released
+    def __init__(self, name: str, size: int) -> None:
         self.name = name
         self.size = size  # bytes in use; the file may be longer
+
+
+class File:
+    """What the books say about a file of the store."""
+
+    __slots__ = ("disk", "looked_at", "owner", "size")
+
+    def __init__(self, size: int, owner: str | None, disk: bool) -> None:
+        self.size = size
         self.owner = owner  # the worker that made it; None: the driver
         self.disk = disk
         self.looked_at = False  # somebody may still have views of it: it is not to be written again
-
-    def __del__(self) -> None:
-        self._released.note(self.name, self.owner, self.looked_at)
 
 
 class Stored:
@@ -78,7 +75,7 @@ class Stored:
 
     def __init__(self, registry: Registry, segments: tuple[Segment, ...], places: Places) -> None:
         self._registry = registry
-        registry.values.add(self)
+        registry.values.add(registry.tie(self, ""))
         self.segments = segments
         self.places = places
         self.nbytes = sum([length for _, _, length, _ in places])
@@ -113,9 +110,6 @@ class Stored:
 class Registry:
     """The store of one executor, as its driver sees it.
 
-    Args:
-        wake: called, in any thread, when there is something to `collect` between `waits(True)` and `waits(False)`.
-
     Attributes:
         in_memory: bytes of the files in memory, free ones included.
         on_disk: bytes of those on disk.
@@ -128,7 +122,7 @@ class Registry:
         OSError: there is no place for it.
     """
 
-    def __init__(self, wake: Callable[[], None] | None = None) -> None:
+    def __init__(self) -> None:
         for place in dict.fromkeys((memory_place(), disk_place())):
             sweep(place)
         self._memory = Directory(memory_place())
@@ -139,11 +133,11 @@ class Registry:
             raise
         self.paths = self._memory.path, self._disk.path
         _remove_when_killed(self.paths)
-        self.segments: weakref.WeakValueDictionary[str, Segment] = weakref.WeakValueDictionary()
-        self.values: weakref.WeakSet[Stored] = weakref.WeakSet()
+        self.values: set[Tie] = set()
         self.in_memory = self.on_disk = self.peak = self.spilled = self.largest = 0
-        self._files: dict[str, tuple[int, bool]] = {}  # all that exist: size, and whether on disk
-        self._released = Releases(wake)
+        self._files: dict[str, File] = {}  # all that exist
+        self._segments: dict[str, Tie] = {}  # those that somebody refers to
+        self._ties: collections.deque[Tie] = collections.deque()  # to what nobody refers to any more
         self._foreign: dict[str, Callable[[str], None]] = {}  # files of others: who is told that they are not needed
         self._numbered = 0
         self.kept_warm = KEPT_WARM
@@ -152,15 +146,14 @@ class Registry:
         self._seen: dict[str, set[str]] = {}  # who has been told of a segment, and may have it mapped
         self._sending: set[str] = set()
         self._by_node: weakref.WeakKeyDictionary[Node, dict[Any, Stored]] = weakref.WeakKeyDictionary()
-        self._by_job: weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[Any, Stored]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._by_job: weakref.WeakKeyDictionary[Any, dict[Any, weakref.ref[Stored]]] = weakref.WeakKeyDictionary()
 
     def close(self) -> None:
         """Remove everything. Values that somebody still holds stay what they are; so do views that were given out."""
-        for stored in list(self.values):
+        for stored in [tie() for tie in list(self.values)]:
             with contextlib.suppress(Lost, OSError):
-                stored.secure()
+                if stored is not None:
+                    stored.secure()
         for path, release in self._foreign.items():
             release(path)
         self._foreign.clear()
@@ -195,9 +188,12 @@ class Registry:
         key = _key(x)
         mine = self._by_node.setdefault(node, {})
         if key not in mine:
-            of_job = self._by_job.setdefault(job, weakref.WeakValueDictionary())
-            stored = of_job.get(key)
-            mine[key] = of_job[key] = self.put(x) if stored is None else stored
+            of_job = self._by_job.setdefault(job, {})
+            stored = of_job[key]() if key in of_job else None
+            if stored is None:
+                stored = self.put(x)
+                of_job[key] = weakref.ref(stored)
+            mine[key] = stored
         return mine[key]
 
     def put_large(self, value: Any) -> Any:
@@ -217,7 +213,7 @@ class Registry:
         mine = self._enter(written.name, written.size, worker, written.disk) if written.name else None
         segments = []
         for name in written.names:
-            segment = mine if mine is not None and name == written.name else self.segments.get(name)
+            segment = mine if mine is not None and name == written.name else self._segment(name)
             if segment is None:
                 raise Lost(f"{worker} returned a part of the segment {name}, which is gone")
             segments.append(segment)
@@ -233,19 +229,32 @@ class Registry:
             release: is called with the path once nobody needs it any more.
         """
         self._foreign[path] = release
-        segment = self.segments[path] = Segment(self._released, path, size, None, True)
-        return Stored(self, (segment,), [(0, *row) for row in table])
+        return Stored(self, (self._refer(path, size),), [(0, *row) for row in table])
 
     def _enter(self, name: str, size: int, owner: str | None, disk: bool) -> Segment:
         if name in self._files:  # a free one, which is written again
             assert owner is not None
-            self._warm[owner] -= self._files[name][0]
+            self._warm[owner] -= self._files[name].size
         else:
-            self._files[name] = (size, disk)
+            self._files[name] = File(size, owner, disk)
             self._count(size, disk)
         self.largest = max(self.largest, size)
-        segment = self.segments[name] = Segment(self._released, name, size, owner, disk)
+        return self._refer(name, size)
+
+    def _refer(self, name: str, size: int) -> Segment:
+        segment = Segment(name, size)
+        self._segments[name] = self.tie(segment, name)
         return segment
+
+    def tie(self, to: Stored | Segment, name: str) -> Tie:
+        """Be told by `collect` when something is gone."""
+        tie = Tie(to, self._ties.append)
+        tie.name = name
+        return tie
+
+    def _segment(self, name: str) -> Segment | None:
+        tie = self._segments.get(name)
+        return tie() if tie is not None else None
 
     def _count(self, size: int, disk: bool) -> None:
         if disk:
@@ -262,7 +271,7 @@ class Registry:
         Raises:
             Lost: somebody has removed the file.
         """
-        segment.looked_at = True
+        self.looked_at((segment.name,))
         for folder in self.paths:  # in this order: a file is moved to disk, and never back
             with contextlib.suppress(FileNotFoundError):
                 return load_bytes(os.path.join(folder, segment.name), segment.size)[0]
@@ -293,43 +302,49 @@ class Registry:
             self._free.setdefault(worker, []).extend(names)
 
     def looked_at(self, names: Iterable[str]) -> None:
-        """A worker still has views of these segments after the unit that they were for."""
+        """There are views of these segments that may outlive the values."""
         for name in names:
-            segment = self.segments.get(name)
-            if segment is not None:
-                segment.looked_at = True
+            file = self._files.get(name)
+            if file is not None:
+                file.looked_at = True
 
-    def waits(self, waits: bool) -> None:
-        """Whether the engine's thread is about to wait: to be said before it collects for the last time."""
-        self._released.waited_for = waits
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing that could be let go of."""
+        return not self._segments
 
     def collect(self) -> dict[str, list[str]]:
         """Deal with the segments that nobody refers to any more; what each worker is to let go of."""
         drops: dict[str, list[str]] = {}
-        while self._released:
-            name, owner, looked_at = self._released.popleft()
-            if name not in self._files:  # it went with a worker, or is not the store's
+        while self._ties:
+            tie = self._ties.popleft()
+            name = tie.name
+            if not name:
+                self.values.discard(tie)
+                continue
+            del self._segments[name]
+            file = self._files.get(name)
+            if file is None:  # it went with a worker, or is not the store's
                 for worker in self._seen.pop(name, ()):
                     drops.setdefault(worker, []).append(name)
                 if name in self._foreign:
                     self._foreign.pop(name)(name)
                 continue
-            size, disk = self._files[name]
-            warm = self._warm.get(owner) if owner is not None else None
-            if warm is not None and not looked_at and not disk and warm + size <= self.kept_warm:
-                assert owner is not None
-                self._warm[owner] = warm + size
-                self._free.setdefault(owner, []).append(name)
+            warm = self._warm.get(file.owner) if file.owner is not None else None
+            if warm is not None and not (file.looked_at or file.disk) and warm + file.size <= self.kept_warm:
+                assert file.owner is not None
+                self._warm[file.owner] = warm + file.size
+                self._free.setdefault(file.owner, []).append(name)
             else:
-                self._remove(name, owner, drops)
+                self._remove(name, drops)
         return drops
 
-    def _remove(self, name: str, owner: str | None, drops: dict[str, list[str]]) -> None:
-        size, disk = self._files.pop(name)
-        self._count(-size, disk)
+    def _remove(self, name: str, drops: dict[str, list[str]]) -> None:
+        file = self._files.pop(name)
+        self._count(-file.size, file.disk)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.paths[disk], name))
-        for worker in self._seen.pop(name, set()) | {owner}:  # who has read it, and who has written it: more than once
+            os.unlink(os.path.join(self.paths[file.disk], name))
+        for worker in self._seen.pop(name, set()) | {file.owner}:  # who has read or written it: more than once
             if worker is not None:
                 drops.setdefault(worker, []).append(name)
 
@@ -337,8 +352,9 @@ class Registry:
         """A worker may get its segments back."""
         self._warm[worker] = 0
 
-    def worker_lost(self, worker: str) -> None:
-        """Remove what a dead worker was writing, and what it had to write to again."""
+    def worker_lost(self, worker: str) -> dict[str, list[str]]:
+        """Remove what a dead worker was writing, and what it had to write to again; what others are to let go of."""
+        drops: dict[str, list[str]] = {}
         self._warm.pop(worker, None)
         self._free.pop(worker, None)
         for seen in self._seen.values():
@@ -346,13 +362,15 @@ class Registry:
         mine = f"{worker}-"
         for folder in self.paths:
             for name in _names_in(folder):
-                if name.startswith(mine) and name not in self.segments:
+                if name.startswith(mine) and name not in self._segments:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(os.path.join(folder, name))
-                    known = self._files.pop(name, None)
-                    if known is not None:
-                        self._count(-known[0], known[1])
-                    self._released.append((name, None, True))  # others may have it mapped
+                    file = self._files.pop(name, None)
+                    if file is not None:
+                        self._count(-file.size, file.disk)
+                    for other in self._seen.pop(name, ()):
+                        drops.setdefault(other, []).append(name)
+        return drops
 
     # ---- memory
 
@@ -362,8 +380,8 @@ class Registry:
         for worker, names in self._free.items():
             while names and sum(self._warm.values()) > room:
                 name = names.pop()
-                self._warm[worker] -= self._files[name][0]
-                self._remove(name, worker, drops)
+                self._warm[worker] -= self._files[name].size
+                self._remove(name, drops)
         return drops
 
     def spill(self, stored: Stored) -> tuple[int, dict[str, list[str]]]:
@@ -376,8 +394,8 @@ class Registry:
         drops: dict[str, list[str]] = {}
         for segment in stored.segments:
             name = segment.name
-            size, disk = self._files.get(name, (0, True))
-            if disk:
+            file = self._files.get(name)
+            if file is None or file.disk:
                 continue
             there = os.path.join(self.paths[1], name)
             try:
@@ -388,15 +406,13 @@ class Registry:
                 raise
             os.rename(there + ".part", there)  # whole, before the other goes: who looks finds one of them
             os.unlink(os.path.join(self.paths[0], name))
-            self._count(-size, False)
-            self._count(size, True)
-            self._files[name] = (size, True)
-            segment.disk = True
-            moved += size
-            for worker in self._seen.pop(name, ()):
-                drops.setdefault(worker, []).append(name)
-            if segment.owner is not None:
-                drops.setdefault(segment.owner, []).append(name)
+            self._count(-file.size, False)
+            self._count(file.size, True)
+            file.disk = True
+            moved += file.size
+            for worker in self._seen.pop(name, set()) | {file.owner}:
+                if worker is not None:
+                    drops.setdefault(worker, []).append(name)
         self.spilled += moved
         return moved, drops
 

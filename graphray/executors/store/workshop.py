@@ -8,13 +8,12 @@ that is still there: memory that was used before costs a tenth of what new memor
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 
 from graphray.executors import wire
 from graphray.executors.frames import copy_in, lay_out, size_of
-from graphray.executors.store.mapping import load_bytes, open_mapping
+from graphray.executors.store.mapping import address_of, load_bytes, open_mapping
 from graphray.executors.store.registry import write_file
 from graphray.executors.store.segments import LEAST, Lost, Written, frames_of
 from graphray.graph.containers import ATOMS, freeze
@@ -70,7 +69,7 @@ class Workshop:
         self._in_use[name] = None
         mapping = self._mapped.get(name)
         if mapping is not None and len(mapping) >= size:
-            return memoryview(mapping).cast("B").toreadonly()
+            return memoryview(mapping).toreadonly()
         for folder in self.paths:  # in this order: a file is moved to disk, and never back
             with contextlib.suppress(FileNotFoundError):
                 view, mapping = load_bytes(os.path.join(folder, name), size)
@@ -172,7 +171,7 @@ class Workshop:
         for name in self._in_use:
             mapping = self._mapped.get(name)
             if mapping is not None:
-                start = ctypes.addressof(mapping)
+                start = address_of(mapping)
                 if start <= address and address + frame.nbytes <= start + len(mapping):
                     return name, address - start
         return None
@@ -189,7 +188,7 @@ class Workshop:
                         mapping = open_mapping(fd, room, writable=True)
                     finally:
                         os.close(fd)
-                copy_in(memoryview(mapping).cast("B"), frames, table)
+                copy_in(memoryview(mapping), frames, table)
                 self._writing[name] = mapping
                 return name, False
             except OSError:  # the file has gone, or no more can be mapped: a new one will do
@@ -221,7 +220,7 @@ def _address(view: memoryview) -> int:
 
 def _count_alone() -> int:
     """References to a mapping that has no views, as seen by `end_unit`."""
-    mapped = {"": (ctypes.c_ubyte * 1)()}
+    mapped = {"": object()}
     mapping = mapped.get("")
     return sys.getrefcount(mapping)
 
