@@ -20,7 +20,6 @@ import queue
 import selectors
 import sys
 import time
-import weakref
 
 from loky.backend import get_context
 
@@ -28,7 +27,6 @@ from graphray.errors import Failure, WorkerDied
 from graphray.executors import marker
 from graphray.executors.base import Executor
 from graphray.executors.core import (
-    Again,
     Core,
     Event,
     Job,
@@ -42,16 +40,15 @@ from graphray.executors.core import (
     WorkerLost,
 )
 from graphray.executors.frames import size_of
-from graphray.executors.letters import Settings, UnitAnswer, UnitLetter
+from graphray.executors.mail import Mail
 from graphray.executors.pressure import Pressure
 from graphray.executors.process import PATIENCE, Deadline, Letter, Process, signal_name
 from graphray.executors.store.registry import Registry, Stored, loaded
 from graphray.executors.store.segments import LEAST, Written
-from graphray.executors.wire import Failed, Names, dumps, dumps_whole, loads, pack_error, unpack_error
+from graphray.executors.wire import Failed, dumps, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH
 from graphray.graph.containers import ATOMS, freeze, rewrite
-from graphray.graph.flat import number_tasks, pack, unpack
-from graphray.graph.node import CONSTANT, Node
+from graphray.graph.node import Node
 from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
@@ -62,7 +59,6 @@ if TYPE_CHECKING:
     from graphray.executors.cache.nodes import NodeCache
     from graphray.executors.core import Unit
     from graphray.executors.run import BaseRun
-    from graphray.graph.task import Task
 
 AHEAD_BYTES = 16_384 if sys.platform == "linux" else 4_096  # a message that fits into a pipe whose reader is busy
 STARTS = 3  # times in a row that a worker may end before it says hello
@@ -113,11 +109,7 @@ class Loky(Executor):
         self._numbered = 0
         self._false_starts = 0
         self._start_again = 0.0  # when it is tried again to start processes in place of those that would not
-        self._names = Names()
-        self._bodies: weakref.WeakKeyDictionary[Task, bytes] = weakref.WeakKeyDictionary()
-        # The run for which a task that travels by value was last looked at: a helper of it may be edited between two.
-        self._looked_at: weakref.WeakKeyDictionary[Task, weakref.ref[Job]] = weakref.WeakKeyDictionary()
-        self._known: weakref.WeakValueDictionary[int, Task] = weakref.WeakValueDictionary()
+        self._mail = Mail(self)
         self._units: dict[int, Unit] = {}
         self._store: Registry | None = None
         self._pressure: Pressure | None = None
@@ -141,7 +133,9 @@ class Loky(Executor):
         assert self._store is not None
         self._numbered += 1
         name = f"loky-{self._numbered}"
-        p = Process(name, self._context, self._store.paths, self._environment(), SAFE_PATH in os.environ)
+        p = Process(
+            name, self._mail.book(), self._context, self._store.paths, self._environment(), SAFE_PATH in os.environ
+        )
         self._processes[name] = p
         self._selector.register(p.data.fileno(), selectors.EVENT_READ, name)
 
@@ -208,7 +202,8 @@ class Loky(Executor):
         try:
             letter = self._encode(p, unit)
         except Exception as error:
-            self._refuse(unit, error)
+            self._units.pop(unit.id)
+            self.post(self._mail.refused(unit, error))
             return
         # A busy worker does not read. One small message waits in its pipe; more would stop us until it reads again, and
         # it might be waiting for us to read what it writes.
@@ -277,58 +272,33 @@ class Loky(Executor):
         letter, p.outbox = p.outbox, None
         if letter is not None:
             assert self._store is not None
-            p.known.difference_update(letter.tasks)
-            p.forget += letter.forget
+            p.book.known.difference_update(letter.tasks)
+            p.book.forget += letter.forget
             self._store.give_back(p.name, letter.free)
 
     def _encode(self, p: Process, unit: Unit) -> Letter:
-        nodes, job, store = unit.nodes, unit.job, self._store
+        store = self._store
         assert store is not None
         assert self._pressure is not None
-        outside = list(unit.inputs)
-        table = outside + nodes
-        tasks, numbers = number_tasks(nodes)
-        columns, index = pack(nodes, outside, functools.partial(store.hold, job))
-        used = [self._number(t, job) for t in tasks]
-        new = []
-        for i, task in zip(used, tasks, strict=True):
-            if i not in p.known:
-                new.append((i, self._body(task)))
-                if i not in self._known:
-                    self._known[i] = task
-                    weakref.finalize(task, _forget, weakref.ref(self), i).atexit = False
-        forget, p.forget = p.forget, []
-        attempts = {index[n]: job.attempts[n] for n in nodes if n in job.attempts} if job.attempts else {}
         self._collect()
         store.begin_letter()
-        letter = UnitLetter(
-            unit=unit.id,
-            settings=_settings(job),
-            hungry=unit.hungry,
-            budget=unit.budget,
-            new_tasks=new,
-            forget=forget,
-            tasks=used,
-            numbers=numbers if len(used) > 1 else None,
-            columns=columns,
-            inputs=[self._travelling(unit, n, v) for n, v in list(unit.inputs.items())],
-            digests=self._digests(unit, outside),
-            marks={i: job.marks[n] for n, i in index.items() if n in job.marks} if job.marks else {},
-            exports=None if unit.exports is nodes else [index[n] for n in unit.exports],
-            attempts=attempts,
-            free=(free := store.free_for(p.name)),
-            room=self._pressure.room(),
-        )
+        free = store.free_for(p.name)
         try:
+            letter = self._mail.letter(
+                unit,
+                p.book,
+                functools.partial(store.hold, unit.job),
+                functools.partial(self._travelling, unit),
+                free,
+                self._pressure.room(),
+            )
             frames = dumps(letter)
         except BaseException:
             store.give_back(p.name, free)
             raise
         store.end_letter(p.name)
-        with_it = [i for i, _ in new]
-        p.known.update(with_it)
-        p.tables[unit.id] = table
-        return Letter(unit.id, frames, with_it, forget, free)
+        self._mail.sent(unit, p.book, letter)
+        return Letter(unit.id, frames, [i for i, _ in letter.new_tasks], list(letter.forget), free)
 
     def _travelling(self, unit: Unit, node: Node, value: Any) -> Any:
         """What is sent in place of a value from outside."""
@@ -346,53 +316,6 @@ class Loky(Executor):
             if node in unit.job.values:
                 unit.job.values[node] = put
         return put
-
-    def _number(self, task: Task, job: Job) -> int:
-        """The number of a task; another one where what travels by value is not what it was at the last run."""
-        if task.importable:
-            return self._names.number(task)
-        looked_at = self._looked_at.get(task)
-        if looked_at is None or looked_at() is not job:
-            self._looked_at[task] = weakref.ref(job)
-            before = self._bodies.pop(task, None)
-            if before is not None and self._body(task) != before:
-                return self._names.renew(task)
-        return self._names.number(task)
-
-    def _body(self, task: Task) -> bytes:
-        body = self._bodies.get(task)
-        if body is None:
-            body = self._bodies[task] = dumps_whole(task)
-        return body
-
-    def _digests(self, unit: Unit, outside: list[Node]) -> list[bytes | str]:
-        """Digests of what comes from outside, where a node of the unit derives a seed from them."""
-        from graphray.graph.digest import tell, wanted
-
-        if unit.job.cache is not None:
-            return tell([*outside, *unit.nodes])
-        if not outside or not any([n._task.seed or n._task.kind == "macro" for n in unit.nodes]):
-            return []
-        return tell(outside) if any(map(wanted, unit.nodes)) else []
-
-    def _refuse(self, unit: Unit, error: Exception) -> None:
-        """A unit that cannot be pickled: the first node that cannot, fails."""
-        for node in unit.nodes:
-            try:
-                self._body(node._task)
-                dumps((_plain(node), [unit.inputs[d] for d in node._deps if d in unit.inputs]))
-            except Exception as reason:
-                reason = reason.with_traceback(None)  # its frames hold this engine
-                problem = TypeError(
-                    f"an argument or the function of {node.label} cannot be sent to a worker "
-                    f"(it cannot be pickled): {reason}"
-                )
-                self.failed(unit.job, node, problem)
-                self._units.pop(unit.id)
-                self.post(UnitDone(unit.worker, unit, {}, failed=(node, problem)))
-                return
-        self._units.pop(unit.id)
-        self.post(UnitDone(unit.worker, unit, {}, failed=(unit.nodes[0], error.with_traceback(None))))
 
     def recall_unit(self, unit: Unit, cancelled: bool) -> None:
         """Ask for what a worker has not begun."""
@@ -506,8 +429,8 @@ class Loky(Executor):
             p.deadlines.pop(letter.unit, None)
             unit = self._units.get(letter.unit)
             if kind == "broken":
-                p.known.difference_update(letter.tasks)  # it may have failed before it had read them
-                p.forget += letter.forget
+                p.book.known.difference_update(letter.tasks)  # it may have failed before it had read them
+                p.book.forget += letter.forget
                 if message[1] == "unread":
                     assert self._store is not None
                     self._store.give_back(p.name, letter.free)
@@ -535,16 +458,16 @@ class Loky(Executor):
                 if p.outbox is not None and p.outbox.unit == unit.id:
                     self._drop_outbox(p)
                 p.deadlines.pop(unit.id, None)
-                del self._units[unit.id], p.tables[unit.id]
+                del self._units[unit.id], p.book.tables[unit.id]
                 return UnitRecalled(unit, unit.nodes)
-            return UnitRecalled(unit, [p.tables[unit.id][i] for i in message[2]])
+            return UnitRecalled(unit, [p.book.tables[unit.id][i] for i in message[2]])
         del self._units[unit.id]
-        table = p.tables.pop(unit.id)
-        if kind == "broken" and letter.doubtful:
-            return UnitDone(p.name, unit, {}, unit.nodes)
         if kind == "broken":
-            return self._broken(p, unit, unpack_error(message[2]))
-        return self._done(p, unit, table, message[2])
+            del p.book.tables[unit.id]
+            if letter.doubtful:
+                return UnitDone(p.name, unit, {}, unit.nodes)
+            return self._mail.broken(unit, unpack_error(message[2]))
+        return self._mail.done(unit, p.book, message[2], functools.partial(self._value, p))
 
     def _join(self, p: Process) -> WorkerJoined | None:
         """A process is ready: for the core, or as a spare."""
@@ -565,83 +488,6 @@ class Loky(Executor):
             assert self._store is not None
             return self._store.adopt(p.name, value)
         return freeze(value)
-
-    def _done(self, p: Process, unit: Unit, table: list[Node], answer: UnitAnswer) -> UnitDone:
-        tallies = {}
-        others: dict[str, tuple[float, float]] = {}  # of tasks that exist in the worker only
-        for number, calls, seconds in answer.spent:
-            task = self._known.get(number) if number > 0 else p.tasks.get(number)
-            if task is not None:
-                tallies[task] = (calls, seconds)
-            elif number in answer.names:
-                before = others.get(answer.names[number], (0, 0.0))
-                others[answer.names[number]] = before[0] + calls, before[1] + seconds
-        for place, packed in answer.raised:
-            self.failed(unit.job, unit.nodes[place], unpack_error(packed))
-        report = {
-            "began": answer.began,
-            "ended": answer.ended,
-            "received": answer.read,
-            "sent": answer.written,
-            "spans": answer.spans,
-            "others": others,
-            "cached": (answer.hits, answer.stored, answer.stored_bytes),
-        }
-        done = UnitDone(p.name, unit, {}, spent=tallies, report=report, grown=answer.grown)
-        if answer.failed is not None:
-            position, packed, trail = answer.failed
-            error = unpack_error(packed)
-            node = unit.nodes[position]
-            self.failed(unit.job, node, error, trail)
-            done.failed = (node, error)
-            return done
-        if answer.rest is None:
-            unit.job.marks.update({table[i]: mark for i, mark in answer.marks.items()})
-            values = [v if type(v) in ATOMS else self._value(p, v) for v in answer.values]
-            done.values = dict(zip(unit.exports, values, strict=True))
-            return done
-        rest = answer.rest
-        stand_ins = [Node(VALUE, (), None, (), CONSTANT) for _ in range(rest.stand_ins)]
-        table += stand_ins
-        import pickle
-
-        for number, task_body in rest.new_tasks:
-            task = p.tasks[number] = pickle.loads(task_body)
-        if rest.tasks:
-            new = unpack([self._known[i] if i > 0 else p.tasks[i] for i in rest.tasks], rest.columns, table)
-        else:
-            new = []
-        if rest.digests:
-            from graphray.graph.digest import pin
-
-            for node, digest in zip([*stand_ins, *new], rest.digests, strict=False):  # with a cache, of all
-                pin(node, digest)
-        known = {table[i]: self._value(p, v) for i, v in answer.values.items()}
-        for i, packed, cause in answer.failures:
-            node = table[i]
-            origin = table[cause] if cause is not None else None
-            elsewhere = unit.inputs.get(origin) if origin is not None else None
-            if type(elsewhere) is Failure:
-                known[node] = elsewhere.skipping(node)
-            else:
-                known[node] = Failure(unpack_error(packed), node, origin)
-        done.values = known
-        done.left = [table[i] for i in rest.left]
-        unit.job.marks.update({table[i]: mark for i, mark in answer.marks.items()})
-        done.awaiting = [(table[t], table[r]) for t, r in rest.awaiting]
-        if answer.again is not None:
-            place, times, delay, packed = answer.again
-            done.again = Again(table[place], times, delay, unpack_error(packed))
-        return done
-
-    def _broken(self, p: Process, unit: Unit, error: BaseException) -> UnitDone:
-        """A unit could not be read there, or its answer here: by whose fault shows when each node is alone."""
-        if len(unit.nodes) > 1:
-            return UnitDone(p.name, unit, {}, unit.nodes, apart=True)
-        node = unit.nodes[0]
-        error.add_note(f"graphray: an argument or the result of {node.label} could not be read by the other process")
-        self.failed(unit.job, node, error)
-        return UnitDone(p.name, unit, {}, failed=(node, error))
 
     def _lost(self, p: Process) -> Event | None:
         """A worker's pipe has ended: it is dead, or as good as that. Another takes its place."""
@@ -696,33 +542,6 @@ class Loky(Executor):
             p.kill()
             p.process.join()
             p.close()
-
-
-def _forget(executor: weakref.ref[Loky], number: int) -> None:
-    """A task is gone: its workers need not keep it either."""
-    loky = executor()
-    for p in list(loky._processes.values()) if loky is not None else ():
-        if number in p.known:
-            p.known.discard(number)
-            p.forget.append(number)
-
-
-def _settings(job: Job) -> Settings:
-    return Settings(
-        seed=job.seed,
-        collect=job.collect,
-        spans=job.spans,
-        cache=job.cache.settings if job.cache is not None else None,
-        capsules=job.capsules,
-        audit=job.audit,
-    )
-
-
-def _plain(node: Node) -> Any:
-    """The arguments of a node without the nodes in them."""
-    from graphray.graph.containers import rewrite
-
-    return rewrite((node._args, node._kwargs), lambda x: None if type(x) is Node else x)
 
 
 def cores() -> int:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from graphray.executors.core import Job, Unit
+    from graphray.executors.mail import Book
     from graphray.graph.node import Node
-    from graphray.graph.task import Task
 
 PATIENCE = 1.0  # seconds that a process has to end by itself
 
@@ -31,6 +31,7 @@ class Process:
 
     Args:
         name: the worker's.
+        book: what it knows.
         context: loky's way to make processes and pipes.
         paths: the folders of the store.
         environment: what differs in its environment variables.
@@ -38,7 +39,13 @@ class Process:
     """
 
     def __init__(
-        self, name: str, context: Any, paths: tuple[str, str], environment: Mapping[str, str], safe_path: bool
+        self,
+        name: str,
+        book: Book,
+        context: Any,
+        paths: tuple[str, str],
+        environment: Mapping[str, str],
+        safe_path: bool,
     ) -> None:
         from collections import deque
 
@@ -67,10 +74,7 @@ class Process:
         self.deadlines: dict[int, Deadline] = {}  # by unit
         self.drops: list[str] = []  # segments that are gone
         self.path: list[str] | None = None
-        self.known: set[int] = set()  # numbers of tasks it has
-        self.tasks: dict[int, Task] = {}  # tasks it made itself, by its numbers
-        self.forget: list[int] = []
-        self.tables: dict[int, list[Node]] = {}  # the nodes of its units by number
+        self.book = book
         self.sent: collections.deque[Letter] = deque()  # units not answered
         self.outbox: Letter | None = None  # the next unit, not sent yet
 
