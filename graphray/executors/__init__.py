@@ -1,4 +1,4 @@
-"""The engines: `InProcess` and `Loky`, and what a new one is made of."""
+"""The engines: `InProcess`, `Loky` and `Dask`, and what a new one is made of."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from graphray.executors.dask.engine import Dask
     from graphray.executors.loky import Loky
 
-__all__ = ["Executor", "InProcess", "Loky"]
+__all__ = ["Dask", "Executor", "InProcess", "Loky"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Dask":
+        from graphray.executors.dask.engine import Dask
+
+        return Dask
     if name == "Loky":  # brings loky and cloudpickle along
         from graphray.executors.loky import Loky
 

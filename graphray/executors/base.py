@@ -125,6 +125,10 @@ class Executor:
         """A value in a job's books as the user gets it; an engine may keep it elsewhere."""
         return value
 
+    def load_all(self, values: Mapping[Node, Any]) -> Mapping[Node, Any]:
+        """The same for many."""
+        return {n: self.load(v) for n, v in values.items()}
+
     def abandon(self, job: Job) -> None:
         """A run was interrupted: an engine that can, ends the tasks of it that are still running."""
 

@@ -37,6 +37,7 @@ from graphray.executors.protocol import (
     UnitDelayed,
     UnitDone,
     UnitRecalled,
+    ValuesLost,
     WorkerJoined,
     WorkerLost,
 )
@@ -44,7 +45,7 @@ from graphray.executors.retry import backoff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from graphray.executors.cache.nodes import Plan
@@ -73,6 +74,7 @@ __all__ = [
     "UnitDelayed",
     "UnitDone",
     "UnitRecalled",
+    "ValuesLost",
     "WorkerJoined",
     "WorkerLost",
     "cancelled",
@@ -113,6 +115,9 @@ class Core:
         self.costs: weakref.WeakKeyDictionary[Task, list[float]] = (
             weakref.WeakKeyDictionary()
         )  # calls and seconds so far
+        # Where values are, for engines that keep them apart: bytes and place of one, and the place of each worker.
+        self.locate: Callable[[Any], tuple[int, str]] | None = None
+        self.seats: dict[str, str] = {}
         self.tight = False  # little memory is left for results
         self.delayed: list[tuple[float, int, Job, Node]] = []  # a heap: nodes to be called again, and when
         self._ids = count(1)
@@ -148,6 +153,8 @@ class Core:
             self.tight = event.tight  # type: ignore[attr-defined]
         elif kind is WorkerLost:
             self._worker_lost(event)  # type: ignore[arg-type]
+        elif kind is ValuesLost:
+            self._values_lost(event.lost)  # type: ignore[attr-defined]
         if self.delayed and self.delayed[0][0] <= now:
             self._call_again()
         self._assign()
@@ -233,6 +240,9 @@ class Core:
         """The idle worker that the node ready last belongs to (`near=`), or else the one that has been idle longest."""
         key = _near(job.ready[-1])
         home = self.homes.get(key) if key is not None else None
+        if self.locate is not None and home is None:
+            place = job.place_of(job.ready[-1], self.locate)
+            home = next((w for w in self.idle if self.seats.get(w) == place), None) if place else None
         return self.idle.pop(self.idle.index(home) if home in self.idle else 0)
 
     def _assign_ahead(self) -> None:
@@ -401,7 +411,7 @@ class Core:
             else:
                 tally[0] += calls
                 tally[1] += seconds
-        if job.over:
+        if job.over or unit.void:
             return
         if event.failed is not None:
             node, error = event.failed
@@ -446,10 +456,10 @@ class Core:
             # It was not begun, though it may have become the worker's present one meanwhile: all of it is free, and
             # nothing more will be heard of it.
             self._leave(unit.worker, unit)
-            if not job.over:
+            if not job.over and not unit.void:
                 job.wait_again(unit.nodes)
             return
-        if job.over:
+        if job.over or unit.void:
             return
         # Those that need nothing of the unit itself can go elsewhere before it ends; the others wait for it.
         unit.recalled = set(nodes)
@@ -480,9 +490,9 @@ class Core:
         unit = self.units.pop(event.worker, None)
         following = self.queued.pop(event.worker, None)
         for innocent in (following, unit if unit is not event.unit else None):
-            if innocent is not None and not innocent.job.over:
+            if innocent is not None and not innocent.job.over and not innocent.void:
                 innocent.job.wait_again(innocent.nodes)
-        if unit is None or unit is not event.unit or unit.job.over:
+        if unit is None or unit is not event.unit or unit.job.over or unit.void:
             return
         job, recalled = unit.job, unit.recalled or ()
         lost = [n for n in unit.nodes if n not in recalled]
@@ -520,6 +530,16 @@ class Core:
             self._out.append(Retry(job, Again(node, deaths, 0.0, error), died=True))
         job.wait_again(lost)
 
+    def _values_lost(self, lost: Callable[[Any], bool]) -> None:
+        """Values are gone: what is still needed of them is made again, from what is left."""
+        from graphray.executors.rebuild import rebuild
+
+        flying = [*self.units.values(), *self.queued.values()]
+        for job in list(self.jobs):
+            for unit in rebuild(job, [u for u in flying if u.job is job], lost):
+                unit.void = True
+                self._out.append(Recall(unit, cancelled=True))
+
     # ---- calls that are made again
 
     def _delay(self, job: Job, again: Again) -> None:
@@ -534,8 +554,10 @@ class Core:
         """The time has come for some that failed."""
         while self.delayed and self.delayed[0][0] <= self._now:
             _, _, job, node = heapq.heappop(self.delayed)
+            if node not in job.delayed:  # it is not needed any more
+                continue
             job.delayed.discard(node)
-            if not job.over:
+            if not job.over and node not in job.waiting:
                 job.push([node])
 
 

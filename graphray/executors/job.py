@@ -15,7 +15,7 @@ from graphray.graph.sources import QUOTE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from graphray.executors.audit import Audit
@@ -33,6 +33,7 @@ class Unit:
         budget: seconds after which the worker begins nothing more.
         hungry: somebody else is idle: wide expansions should come back.
         shared: others could run part of it at the same time.
+        void: what it gives does not count any more: it was begun with values that are lost.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Unit:
         "recalled",
         "shared",
         "started",
+        "void",
         "worker",
     )
 
@@ -61,6 +63,7 @@ class Unit:
         self.recalled: set[Node] | None = None
         self.shared = len(nodes) > 1
         self.started = 0.0
+        self.void = False
 
 
 class Job:
@@ -392,6 +395,15 @@ class Job:
                 if d in values:
                     inputs[d] = values[d]
 
+    def place_of(self, node: Node, locate: Callable[[Any], tuple[int, str]]) -> str:
+        """Where the largest part of what a node needs is; empty if that is nowhere in particular."""
+        sizes: dict[str, int] = {}
+        for d in node._deps:
+            size, place = locate(self.values.get(d))
+            if place:
+                sizes[place] = sizes.get(place, 0) + size
+        return max(sizes, key=sizes.__getitem__) if sizes else ""
+
     def finish_sequence(self, unit: Unit, values: dict[Node, Any]) -> None:
         """Everything that was wanted is done, by the one worker there is."""
         self.values = {**self.values, **values} if self.values else values
@@ -485,6 +497,10 @@ class Held:
         """The value of a node, or the default."""
         key = self._key(node)
         return default if key is None else self._values.get(key, default)
+
+    def items(self) -> list[tuple[Node, Any]]:
+        """The handles and their values."""
+        return list(self._values.items())
 
     def drop(self, handle: Node) -> None:
         """Let go of a value."""

@@ -53,6 +53,7 @@ from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from graphray.executors.cache import Entry
@@ -224,6 +225,10 @@ class Loky(Executor):
     def load(self, value: Any) -> Any:
         """A value, out of the store if it is in there."""
         return loaded(value) if type(value) not in ATOMS else value
+
+    def load_all(self, values: Mapping[Node, Any]) -> Mapping[Node, Any]:
+        """Values, out of the store if they are in there."""
+        return {n: v if type(v) in ATOMS else loaded(v) for n, v in values.items()}
 
     def adopt(self, cache: NodeCache, entry: Entry, node: Node) -> Any:
         """A cached value; a large one stays in its file, which the workers map."""

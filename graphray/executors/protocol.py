@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from graphray.executors.cache.nodes import Plan
@@ -198,6 +198,15 @@ class MemoryTight(Event):
 
     def __init__(self, tight: bool) -> None:
         self.tight = tight
+
+
+class ValuesLost(Event):
+    """Values that an engine keeps elsewhere are gone: `lost(value)` says of one whether it is among them."""
+
+    __slots__ = ("lost",)
+
+    def __init__(self, lost: Callable[[Any], bool]) -> None:
+        self.lost = lost
 
 
 class Tick(Event):

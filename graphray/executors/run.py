@@ -15,7 +15,7 @@ from graphray.executors import events
 from graphray.executors.core import Job, cancelled
 from graphray.executors.log import to_logging
 from graphray.executors.summary import Figures
-from graphray.graph.containers import ATOMS, rewrite
+from graphray.graph.containers import rewrite
 from graphray.graph.node import Node, find
 
 TYPE_CHECKING = False
@@ -229,7 +229,7 @@ class Run(BaseRun):
             raise self.job.error
         values: Mapping[Node, Any] = self.job.values
         if self.executor.has_store:
-            values = {n: v if type(v) in ATOMS else self.executor.load(v) for n, v in values.items()}
+            values = self.executor.load_all(values)
         outputs = {name: _assemble(x, values) for name, x in self._outputs.items()}
         return outputs.get(None, outputs)
 

@@ -17,6 +17,7 @@ import weakref
 
 from graphray.executors import wire
 from graphray.executors.frames import lay_out, write
+from graphray.executors.holding import Holding
 from graphray.executors.store.directory import Directory, disk_place, memory_place, sweep
 from graphray.executors.store.mapping import load_bytes
 from graphray.executors.store.segments import LEAST, Lost, Written, frames_of
@@ -145,8 +146,7 @@ class Registry:
         self._free: dict[str, list[str]] = {}  # segments on their way back, by the worker that made them
         self._seen: dict[str, set[str]] = {}  # who has been told of a segment, and may have it mapped
         self._sending: set[str] = set()
-        self._by_node: weakref.WeakKeyDictionary[Node, dict[Any, Stored]] = weakref.WeakKeyDictionary()
-        self._by_job: weakref.WeakKeyDictionary[Any, dict[Any, weakref.ref[Stored]]] = weakref.WeakKeyDictionary()
+        self._holding = Holding()
 
     def close(self) -> None:
         """Remove everything. Values that somebody still holds stay what they are; so do views that were given out."""
@@ -178,23 +178,10 @@ class Registry:
         return Stored(self, (self._enter(name, size, None, disk),), [(0, *row) for row in table])
 
     def hold(self, job: Any, node: Node, x: Any) -> Any:
-        """What travels in place of an argument of a node: a large one is written once, however often it is used.
-
-        It stays while the node lives: a graph may not change, so its next run finds it here. Within a run, the same
-        object in several nodes is one, for as long as any of these lives. After that it may be changed, and is another.
-        """
+        """What travels in place of an argument of a node: a large one is written once, however often it is used."""
         if weight(x) < LEAST:
             return x
-        key = _key(x)
-        mine = self._by_node.setdefault(node, {})
-        if key not in mine:
-            of_job = self._by_job.setdefault(job, {})
-            stored = of_job[key]() if key in of_job else None
-            if stored is None:
-                stored = self.put(x)
-                of_job[key] = weakref.ref(stored)
-            mine[key] = stored
-        return mine[key]
+        return self._holding.hold(job, node, x, self.put)
 
     def put_large(self, value: Any) -> Any:
         """A result of the driver's own with what is large in it in the store; the very value if nothing is."""
@@ -202,7 +189,7 @@ class Registry:
 
     def end_job(self, job: Any) -> None:
         """A run is over: what several of its nodes shared is kept by those only."""
-        self._by_job.pop(job, None)
+        self._holding.end_job(job)
 
     def adopt(self, worker: str, written: Written) -> Stored:
         """Take over what a worker has written.
@@ -460,14 +447,6 @@ def _names_in(folder: str) -> list[str]:
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
-
-
-def _key(x: Any) -> Any:
-    """Equal for the same object; for plain arrays, for the same view of the same memory."""
-    kind = type(x)
-    if kind.__name__ != "ndarray" or kind.__module__ != "numpy":
-        return id(x)
-    return x.__array_interface__["data"][0], x.shape, x.strides, x.dtype
 
 
 def find_stored(x: Any) -> list[Stored]:

@@ -1,0 +1,655 @@
+"""Dask: runs graphs on a Dask cluster that exists.
+
+    dispatching thread                         loop thread (Dask's)                        cluster
+    core ── start_unit: letter, inputs ──▶  client.submit(run_unit, …, workers=[home])  ══▶  seat
+         ◀──── news: ("done", unit, answer) ──  _follow(unit)                            ◀══
+         ◀──── news: joined, gone, begun, printed …  handlers of two topics of events    ◀══
+
+A unit is one Dask task, for a worker that the core has chosen: where its largest input is, if that is free. What Dask
+does: it moves the inputs, keeps and spills the results, and watches over the workers. When results are lost with a
+worker, the core makes them again from what is left (`rebuild`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import queue
+import sys
+import time
+import uuid
+
+from graphray.errors import Failure
+from graphray.executors.base import Executor
+from graphray.executors.core import (
+    Core,
+    Job,
+    JobClosed,
+    UnitDone,
+    UnitRecalled,
+    WorkerJoined,
+    WorkerLost,
+)
+from graphray.executors.dask.remote import Remote
+from graphray.executors.holding import Holding
+from graphray.executors.mail import Book, Mail
+from graphray.executors.process import signal_name
+from graphray.executors.protocol import ValuesLost
+from graphray.executors.store.segments import LEAST
+from graphray.executors.wire import Failed, dumps, loads, unpack_error
+from graphray.graph.containers import ATOMS, freeze, rewrite, weight
+from graphray.graph.sources import VALUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from graphray.executors.core import Unit
+    from graphray.executors.run import BaseRun
+    from graphray.graph.node import Node
+
+GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is ended
+PATIENCE = 5.0  # seconds for what is said to the cluster at the end
+GREETING = 30.0  # seconds that a worker has to say what it is
+
+
+class Place:
+    """One seat of a worker, as the driver knows it."""
+
+    def __init__(self, name: str, home: Home, book: Book) -> None:
+        self.name = name
+        self.home = home
+        self.book = book
+        self.unit = 0  # the last that it has begun
+
+
+class Home:
+    """A worker process of the cluster."""
+
+    def __init__(self, address: str, info: Mapping[str, Any]) -> None:
+        self.address = address
+        self.name = str(info.get("name", address))
+        self.threads = int(info.get("nthreads", 1))
+        self.nanny = bool(info.get("nanny"))
+        self.places: list[Place] = []
+        self.late = False  # we ended it, for a task of it took too long
+        self.ended = False  # we ended it, for what it ran was cancelled
+
+
+class Dask(Executor):
+    """Runs graphs on a Dask cluster that exists: on Kubernetes, Slurm, in a cloud, or on this machine.
+
+    graphray has to be installed on the workers, in the same version, with the same Python. Each thread of a worker runs
+    one unit at a time. What the cluster's workers print themselves stays in their logs.
+
+    Args:
+        cluster: the scheduler's address ("tls://…", "tcp://…"), a `distributed.Client`, or a cluster of Dask's
+            (`LocalCluster`, `KubeCluster`, `SLURMCluster`, …), which stay open when this executor is closed.
+
+    Raises:
+        ImportError: Dask is not installed here.
+        TypeError: `cluster` is none of these.
+    """
+
+    name = "dask"
+    shares_memory = False
+    has_store = True
+
+    def __init__(self, cluster: Any) -> None:
+        super().__init__()
+        _import_distributed()
+        if not (
+            isinstance(cluster, str) or hasattr(cluster, "scheduler_info") or hasattr(cluster, "scheduler_address")
+        ):
+            raise TypeError(f"Dask(…) takes a scheduler's address, a Client or a cluster, not {type(cluster).__name__}")
+        self._cluster = cluster
+        self._core = Core(ahead=True)
+        self._core.locate = self._locate
+        self._mail = Mail(self)
+        self._holding = Holding()
+        self._topic = uuid.uuid4().hex[:12]
+        self._client: Any = None
+        self._own_client = False
+        self._homes: dict[str, Home] = {}
+        self._places: dict[str, Place] = {}
+        self._units: dict[int, Unit] = {}
+        self._futures: dict[int, Any] = {}
+        self._deadlines: dict[int, tuple[float, bool]] = {}  # by unit: when its worker is ended, and whether it is late
+        self._numbered = 0
+        self._probe: Any = None
+        self._refusals: dict[str, BaseException] = {}
+
+    @property
+    def workers(self) -> int:  # type: ignore[override]
+        """How many units run at the same time, now."""
+        return len(self._places) or 1
+
+    # ---- the cluster
+
+    def start(self) -> list[str]:
+        """Connect, and greet the workers that are there; each joins when it has answered."""
+        from distributed import Client
+
+        from graphray.executors.dask import parcel
+
+        parcel.register()
+        if hasattr(self._cluster, "scheduler_info") and hasattr(self._cluster, "submit"):
+            self._client = self._cluster
+        else:
+            self._client = self._connect(Client)
+            self._own_client = True
+        client = self._client
+        client.subscribe_topic("all", self._on_cluster)
+        client.subscribe_topic(self._topic, self._on_message)
+        for address, info in client.scheduler_info(n_workers=-1)["workers"].items():
+            self._say(("appeared", address, info))
+        return []
+
+    def _connect(self, client: Any) -> Any:
+        return client(self._cluster, set_as_default=False)
+
+    def _say(self, message: Any) -> None:
+        """Have the dispatching thread hear something; from any thread."""
+        self._news.put(message)
+
+    def _on_cluster(self, event: Any) -> None:
+        _, message = event
+        action = message.get("action") if isinstance(message, dict) else None
+        if action == "add-worker":
+            self._say(("appeared", message["worker"], None))
+        elif action == "remove-worker":
+            self._say(("gone", message["worker"]))
+
+    def _on_message(self, event: Any) -> None:
+        self._say(("said", event[1]))
+
+    async def _greet(self, home: Home, names: list[str]) -> None:
+        """Have a worker make its seats."""
+        from graphray.executors.dask import seat
+
+        try:
+            answers = await asyncio.wait_for(
+                self._client._run(
+                    seat.greet, names, self._topic, self._client.id, list(sys.path), workers=[home.address]
+                ),
+                GREETING,
+            )
+            self._say(("greeted", home, answers[home.address]))
+        except Exception as error:
+            self._say(("refused", home, error))
+
+    def stop(self, wait: bool) -> None:
+        """Leave the cluster; what still runs there of ours is ended."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        from graphray.executors.dask import seat
+
+        with contextlib.suppress(Exception):
+            futures = list(self._futures.values())
+            if futures:
+                client.cancel(futures, force=True, asynchronous=False)
+        busy = {self._places[w].home for w in self._core.units if w in self._places}
+        for home in self._homes.values():
+            with contextlib.suppress(Exception):
+                if home in busy:
+                    self._end_process(home, client)
+                else:
+                    client.run(seat.leave, [p.name for p in home.places], workers=[home.address], on_error="ignore")
+        for topic in ("all", self._topic):
+            with contextlib.suppress(Exception):
+                client.unsubscribe_topic(topic)
+        self._futures.clear()
+        self._units.clear()
+        if self._own_client:
+            with contextlib.suppress(Exception):
+                client.close(timeout=PATIENCE)
+
+    def _end_process(self, home: Home, client: Any = None) -> None:
+        """End a worker's process, whatever it is at; its nanny makes another."""
+        client = client or self._client
+        home_only = [home.address]
+        if home.nanny:
+            end = functools.partial(client._restart_workers, home_only, timeout=PATIENCE, raise_for_error=False)
+        else:
+            from graphray.executors.dask import seat
+
+            end = functools.partial(client._run, seat.end, workers=home_only, wait=False, on_error="ignore")
+        client.loop.add_callback(_quietly, end)
+
+    def abandon(self, job: Job) -> None:
+        """End the workers that still run tasks of an interrupted run."""
+        self._say(("abandoned", job))
+
+    # ---- units out
+
+    def start_unit(self, unit: Unit) -> None:
+        """Submit a unit as a task of the cluster."""
+        from graphray.executors.dask import seat
+
+        place = self._places.get(unit.worker)
+        if place is None:  # it has gone meanwhile, which the core is about to be told
+            return
+        self._units[unit.id] = unit
+        try:
+            letter = self._mail.letter(
+                unit, place.book, functools.partial(self._hold, unit.job), functools.partial(self._travelling, unit)
+            )
+            inputs: list[Remote] = []
+            Remote.letter = inputs
+            try:
+                frames = [bytes(f) for f in dumps(letter)]
+            finally:
+                Remote.letter = None
+        except Exception as error:
+            del self._units[unit.id]
+            self.post(self._mail.refused(unit, error))
+            return
+        self._mail.sent(unit, place.book, letter)
+        future = self._client.submit(
+            seat.run_unit,
+            place.name,
+            frames,
+            [r.future for r in inputs],
+            key=f"graphray-{self._topic}-unit-{unit.id}",
+            workers=[place.home.address],
+            pure=False,
+            retries=0,
+        )
+        self._futures[unit.id] = future
+        self._client.loop.add_callback(self._follow, unit, future, inputs)
+
+    async def _follow(self, unit: Unit, future: Any, inputs: list[Remote]) -> None:
+        """Wait for a unit's answer."""
+        try:
+            answer = await future
+            self._say(("answered", unit, loads(answer._frames())))
+        except (Exception, asyncio.CancelledError) as error:
+            lost = await self._find_lost(inputs)
+            self._say(("unanswered", unit, error, lost))
+
+    async def _find_lost(self, remotes: list[Remote]) -> list[Remote]:
+        """Those of some values that no worker has any more."""
+        client = self._client
+        if client is None or not remotes:
+            return []
+        try:
+            held = await client.scheduler.who_has(keys=[r.future.key for r in remotes])
+        except Exception:  # the scheduler is gone
+            return []
+        for r in remotes:
+            holders = held.get(r.future.key)
+            if holders:
+                r.home = holders[0]
+        return [r for r in remotes if not held.get(r.future.key)]
+
+    def recall_unit(self, unit: Unit, cancelled: bool) -> None:
+        """Ask for what a worker has not begun."""
+        place = self._places.get(unit.worker)
+        if place is None:
+            return
+        if cancelled:  # a task may see that it is, and end
+            self._deadlines[unit.id] = time.monotonic() + GRACE, False
+        self._client.loop.add_callback(self._recall, unit, place, cancelled)
+
+    async def _recall(self, unit: Unit, place: Place, cancelled: bool) -> None:
+        from graphray.executors.dask import seat
+
+        try:
+            address = place.home.address
+            answers = await self._client._run(seat.recall, place.name, unit.id, cancelled, workers=[address])
+            self._say(("recalled", unit, answers[address]))
+        except Exception:  # it is gone, which we are told otherwise
+            pass
+
+    # ---- values
+
+    def _put(self, value: Any) -> Remote:
+        """Have a value of the driver's own on a worker of the cluster, from where it goes to others."""
+        from graphray.executors.dask.parcel import Parcel
+
+        parcel = Parcel.of(freeze(value))
+        self._numbered += 1
+        key = f"graphray-{self._topic}-driver-{self._numbered}"
+        futures = self._client.scatter({key: parcel}, hash=False)
+        future = futures[key]
+        return Remote(future, parcel.nbytes, "")
+
+    def _hold(self, job: Job, node: Node, x: Any) -> Any:
+        if weight(x) < LEAST:
+            return x
+        return self._holding.hold(job, node, x, self._put, lambda held: not held.lost)
+
+    def _travelling(self, unit: Unit, node: Node, value: Any) -> Any:
+        """What is sent in place of a value from outside."""
+        kind = type(value)
+        if kind in ATOMS or kind is Remote:
+            return value
+        if kind is Failure:
+            return Failed()
+        if node._task is VALUE:
+            return rewrite(value, lambda x: x if type(x) is Remote else self._hold(unit.job, node, x))
+        put = rewrite(value, lambda x: x if type(x) is Remote or weight(x) < LEAST else self._put(x))
+        if put is not value:  # from here on the books have that: it is sent once
+            unit.inputs[node] = put
+            if node in unit.job.values:
+                unit.job.values[node] = put
+        return put
+
+    def _adopt(self, place: Place, value: Any) -> Any:
+        """A value as it came, or its handle if it stayed where it was made."""
+        from graphray.executors.dask.seat import Placed
+
+        kind = type(value)
+        if kind in ATOMS:
+            return value
+        if kind is Placed:
+            from distributed import Future
+
+            in_memory: Any = "memory"
+            return Remote(Future(value.key, self._client, state=in_memory), value.nbytes, place.home.address)
+        return freeze(value)
+
+    def load(self, value: Any) -> Any:
+        """A value, fetched if it is elsewhere."""
+        return self.load_all({None: value})[None]
+
+    def load_all(self, values: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Values, those that are elsewhere fetched, all at once.
+
+        Raises:
+            WorkerDied: one is lost.
+        """
+        from graphray.errors import WorkerDied
+
+        remotes: dict[str, Remote] = {}
+
+        def note(x: Any) -> Any:
+            if type(x) is Remote:
+                remotes[x.future.key] = x
+            return x
+
+        for value in values.values():
+            if type(value) not in ATOMS:
+                rewrite(value, note)
+        if not remotes:
+            return dict(values)
+        client = self._client
+        if client is None:
+            raise RuntimeError(
+                "the executor is closed, and with it the results that were still on its cluster are gone"
+            )
+        found = client.gather([r.future for r in remotes.values()], errors="skip")
+        if len(found) < len(remotes):
+            raise WorkerDied("a result was lost with the worker that had it")
+        opened = {key: parcel.open() for key, parcel in zip(remotes, found, strict=True)}
+        return {
+            k: v if type(v) in ATOMS else rewrite(v, lambda x: opened[x.future.key] if type(x) is Remote else x)
+            for k, v in values.items()
+        }
+
+    def _locate(self, value: Any) -> tuple[int, str]:
+        """How large a value is, and the worker process that has it."""
+        return (value.nbytes, value.home) if type(value) is Remote else (0, "")
+
+    def _end(self, run: BaseRun, error: BaseException | None) -> None:
+        super()._end(run, error)
+        self._holding.end_job(run.job)
+
+    # ---- news in
+
+    def next_events(self, timeout: float | None) -> list[Any]:
+        """What the cluster says, and what other threads post."""
+        soon = self._end_late()
+        if soon is not None:
+            timeout = soon if timeout is None else min(soon, timeout)
+        events: list[Any] = []
+        try:
+            message = self._news.get(timeout=timeout)
+            while True:
+                if type(message) is tuple:
+                    event = getattr(self, "_hear_" + message[0])(*message[1:])
+                    if event is not None:
+                        events.append(event)
+                else:
+                    events.append(message)
+                message = self._news.get_nowait()
+        except queue.Empty:
+            return events
+
+    def _hear_appeared(self, address: str, info: Mapping[str, Any] | None) -> None:
+        if address in self._homes:
+            return
+        if info is None:
+            info = self._client.scheduler_info(n_workers=-1)["workers"].get(address)
+            if info is None:  # it is gone again
+                return
+        home = self._homes[address] = Home(address, info)
+        names = [home.name if home.threads == 1 else f"{home.name}#{i}" for i in range(home.threads)]
+        taken = {p.name for h in self._homes.values() for p in h.places}
+        names = [n if n not in taken else f"{n}@{address}" for n in names]
+        home.places = [Place(n, home, self._mail.book()) for n in names]
+        self._client.loop.add_callback(self._greet, home, names)
+
+    def _hear_greeted(self, home: Home, found: Mapping[str, Any]) -> None:
+        if self._homes.get(home.address) is not home:
+            return
+        problem = _unfit(found)
+        if problem:
+            self._hear_refused(home, RuntimeError(problem))
+            return
+        for place in home.places:
+            self._places[place.name] = place
+            self._core.seats[place.name] = home.address
+            self.joined(place.name, found["pid"])
+            self.post(WorkerJoined(place.name))
+
+    def _hear_refused(self, home: Home, error: BaseException) -> None:
+        """A worker cannot be used; if none can, the runs fail."""
+        if self._homes.get(home.address) is not home:
+            return
+        self._refusals[home.address] = error
+        if not self._places and set(self._homes) <= set(self._refusals):
+            text = f"no worker of the cluster can be used; {home.name} ({home.address}): {error}"
+            failure = RuntimeError(text)
+            for job in list(self._runs):
+                self.post(JobClosed(job, failure))
+
+    def _hear_gone(self, address: str) -> None:
+        home = self._homes.pop(address, None)
+        self._refusals.pop(address, None)
+        if home is None:
+            return
+        code, memory = self._how_it_ended(home)
+        for place in home.places:
+            if self._places.pop(place.name, None) is None:
+                continue
+            self._core.seats.pop(place.name, None)
+            unit = self._core.units.get(place.name)
+            for held in (unit, self._core.queued.get(place.name)):
+                if held is not None:
+                    self._forget_unit(held)
+            if unit is not None and (place.unit != unit.id or home.ended or self._blameless(home)):
+                unit = None
+            late = home.late and unit is not None
+            self.post(WorkerLost(place.name, code, signal_name(code), unit, None, "", memory, late))
+        self._client.loop.add_callback(self._look_for_lost)
+
+    def _how_it_ended(self, home: Home) -> tuple[int | None, int | None]:
+        """The exit code of a worker's process and the most memory that it has had, where that is known."""
+        return None, None
+
+    def _blameless(self, home: Home) -> bool:
+        """Whether it ended for reasons that have nothing to do with what it ran."""
+        return False
+
+    async def _look_for_lost(self) -> None:
+        """A worker is gone: which values went with it?"""
+        remotes = self._all_remotes()
+        lost = await self._find_lost(remotes)
+        if lost:
+            self._say(("lost", lost))
+
+    def _all_remotes(self) -> list[Remote]:
+        found: dict[str, Remote] = {}
+
+        def note(x: Any) -> Any:
+            if type(x) is Remote:
+                found[x.future.key] = x
+            return x
+
+        for job in list(self._runs):
+            for value in list(job.values.values()):
+                if type(value) not in ATOMS:
+                    rewrite(value, note)
+        for remote in self._holding.all():
+            note(remote)
+        return list(found.values())
+
+    def _hear_lost(self, lost: list[Remote]) -> ValuesLost:
+        for r in lost:
+            r.lost = True
+        return ValuesLost(_is_lost)
+
+    def _hear_answered(self, unit: Unit, message: Any) -> UnitDone | None:
+        place = self._places.get(unit.worker)
+        if self._units.get(unit.id) is not unit or place is None:
+            return None
+        self._forget_unit(unit)
+        if message[0] == "broken":
+            place.book.tables.pop(unit.id, None)
+            place.book.known.clear()  # it may have failed before it had read them
+            return self._mail.broken(unit, unpack_error(message[2]))
+        if message[0] == "void":
+            place.book.tables.pop(unit.id, None)
+            return UnitDone(unit.worker, unit, {}, unit.nodes)
+        return self._mail.done(unit, place.book, message[2], functools.partial(self._adopt, place))
+
+    def _hear_unanswered(self, unit: Unit, error: BaseException, lost: list[Remote]) -> UnitDone | None:
+        """A unit's task ended without an answer: it was cancelled, its worker died, or its inputs are lost."""
+        if lost:
+            self._say(("lost", lost))
+        place = self._places.get(unit.worker)
+        if self._units.get(unit.id) is not unit or place is None:
+            return None
+        if not lost and not isinstance(error, asyncio.CancelledError) and not _of_dask(error):
+            self._forget_unit(unit)
+            place.book.tables.pop(unit.id, None)
+            return self._mail.broken(unit, error)
+        if lost:
+            self._say(("returned", unit))
+        else:
+            self._client.loop.call_later(0.2, self._say, ("returned", unit))  # its worker's end comes first, if it died
+        return None
+
+    def _hear_returned(self, unit: Unit) -> UnitDone | None:
+        place = self._places.get(unit.worker)
+        if self._units.get(unit.id) is not unit or place is None:
+            return None
+        self._forget_unit(unit)
+        place.book.tables.pop(unit.id, None)
+        place.book.known.clear()
+        return UnitDone(unit.worker, unit, {}, unit.nodes)
+
+    def _hear_recalled(self, unit: Unit, found: Any) -> UnitRecalled | None:
+        place = self._places.get(unit.worker)
+        if self._units.get(unit.id) is not unit or place is None or found is True:
+            return None
+        if found is None:  # it is not begun, and will not be
+            future = self._futures.get(unit.id)
+            self._forget_unit(unit)
+            place.book.tables.pop(unit.id, None)
+            place.book.known.clear()
+            if future is not None:
+                self._client.loop.add_callback(_quietly, self._client._cancel, [future])
+            return UnitRecalled(unit, unit.nodes)
+        return UnitRecalled(unit, [place.book.tables[unit.id][i] for i in found])
+
+    def _hear_said(self, message: Any) -> None:
+        kind, name, number, *words = message
+        unit = self._units.get(number)
+        if kind == "begun":
+            place = self._places.get(name)
+            if place is not None:
+                place.unit = number
+            if unit is not None and unit.nodes[0]._task.alone and unit.id not in self._deadlines:
+                timeout = unit.nodes[0]._task._options["timeout"]
+                if timeout is not None:
+                    self._deadlines[unit.id] = time.monotonic() + timeout, True
+        elif kind == "printed":
+            self.printed(unit.job if unit is not None else None, name, *words)
+        elif kind == "emit" and unit is not None:
+            try:
+                data = loads(words[1])
+            except Exception as error:
+                data = {"unreadable": repr(error)}
+            self.emitted(unit.job, name, words[0], data)
+
+    def _hear_abandoned(self, job: Job) -> None:
+        for unit in self._core.units.values():
+            place = self._places.get(unit.worker)
+            if unit.job is job and place is not None:
+                place.home.ended = True
+                self._end_process(place.home)
+
+    def _forget_unit(self, unit: Unit) -> None:
+        self._units.pop(unit.id, None)
+        self._futures.pop(unit.id, None)
+        self._deadlines.pop(unit.id, None)
+
+    def _end_late(self) -> float | None:
+        """End the workers whose time is up; in how many seconds the next one's is."""
+        soon: float | None = None
+        now = time.monotonic()
+        for number, (at, late) in list(self._deadlines.items()):
+            if at > now:
+                soon = min(at - now, soon if soon is not None else at - now)
+                continue
+            del self._deadlines[number]
+            unit = self._units.get(number)
+            place = self._places.get(unit.worker) if unit is not None else None
+            if place is None or unit is None:
+                continue
+            if place.unit != number:  # a cancelled one that is not begun
+                continue
+            place.home.late, place.home.ended = late, not late
+            self._end_process(place.home)
+        return soon
+
+
+def _is_lost(value: Any) -> bool:
+    return type(value) is Remote and value.lost
+
+
+async def _quietly(do: Any, *args: Any, **options: Any) -> None:
+    with contextlib.suppress(Exception):
+        await do(*args, **options)
+
+
+def _of_dask(error: BaseException) -> bool:
+    """Whether it says something about the cluster, not about the unit."""
+    return type(error).__module__.startswith("distributed")
+
+
+def _unfit(found: Mapping[str, Any]) -> str:
+    """Why a worker cannot run our units; empty if it can."""
+    import platform
+
+    from graphray import __version__
+
+    mine = platform.python_version_tuple()
+    if tuple(found["python"][:2]) != mine[:2]:
+        theirs = ".".join(found["python"])
+        return f"it has Python {theirs}, and here is {'.'.join(mine)}: the first two numbers have to agree"
+    if found["graphray"] != __version__:
+        return f"it has graphray {found['graphray']}, and here is {__version__}: they have to be the same"
+    return ""
+
+
+def _import_distributed() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ImportError("executors on clusters need Dask: pip install 'graphray[cluster]'") from error

@@ -1,0 +1,277 @@
+"""A seat: where the units of one engine run in a worker process of a Dask cluster, one at a time.
+
+What is called from outside, by Dask: `greet` when the worker joins, `run_unit` as a task, `recall` beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import os
+import sys
+import threading
+
+from distributed.utils import sync
+
+from graphray.executors import context, marker
+from graphray.executors.dask.parcel import Parcel
+from graphray.executors.frames import size_of
+from graphray.executors.letters import UnitLetter
+from graphray.executors.prints import Lines
+from graphray.executors.store.segments import LEAST
+from graphray.executors.wire import dumps, loads, pack_error
+from graphray.executors.worker import Worker
+from graphray.graph.containers import ATOMS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+PIECE = 8 << 10  # characters of what is printed that travel in one message: the scheduler keeps the last thousand
+
+_seats: dict[str, Seat] = {}  # of this process, by name
+_making = threading.Lock()
+_here: contextvars.ContextVar[Seat | None] = contextvars.ContextVar("graphray_seat", default=None)
+_inputs: contextvars.ContextVar[Sequence[Parcel]] = contextvars.ContextVar("graphray_inputs")
+
+
+class Shelf:
+    """Where a seat puts large results: with the worker's data, under keys that the driver's client then holds."""
+
+    def __init__(self, seat: str) -> None:
+        self.seat = seat
+        self.read = 0
+        self.written = 0
+        self.put: dict[str, Parcel] = {}  # of the unit in work
+        self._numbered = 0
+
+    def take_back(self, names: Iterable[str]) -> None:
+        """There is nothing to be written again."""
+
+    def end_unit(self) -> list[str]:
+        """What is still looked at stays by itself."""
+        return []
+
+    def put_values(self, values: list[Any]) -> list[Any]:
+        """Values with the large ones as `Placed`; one that is there several times, once.
+
+        Raises:
+            Exception: one cannot be pickled.
+        """
+        placed: list[Any] = []
+        known: dict[int, Placed] = {}
+        for v in values:
+            if id(v) in known:
+                placed.append(known[id(v)])
+                continue
+            if type(v) in ATOMS and not (isinstance(v, (bytes, str)) and len(v) >= LEAST):
+                placed.append(v)
+                continue
+            frames = dumps(v)
+            if sum(map(size_of, frames)) < LEAST:
+                placed.append(v)
+                continue
+            parcel = Parcel.packed(frames)
+            self._numbered += 1
+            key = f"{self.seat}-{self._numbered}"
+            self.put[key] = parcel
+            self.written += parcel.nbytes
+            known[id(v)] = Placed(key, parcel.nbytes)
+            placed.append(known[id(v)])
+        return placed
+
+
+class Placed:
+    """A value that stays with a worker, as that tells the driver."""
+
+    __slots__ = ("key", "nbytes")
+
+    def __init__(self, key: str, nbytes: int) -> None:
+        self.key = key
+        self.nbytes = nbytes
+
+    def __reduce__(self) -> Any:
+        return Placed, (self.key, self.nbytes)
+
+
+class _Outbox:
+    """Stands in the place of the pipe to the driver: what a unit says while it runs."""
+
+    def __init__(self, worker: Any, topic: str) -> None:
+        self.worker = worker
+        self.topic = topic
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        self.worker.log_event(self.topic, list(message))
+
+
+class Seat(Worker):
+    """Runs units in this process.
+
+    Args:
+        name: the worker's, as the core knows it.
+        worker: Dask's, of this process.
+        topic: of the events by which it speaks to the driver.
+        client: the id of the driver's client, which is to hold large results.
+    """
+
+    def __init__(self, name: str, worker: Any, topic: str, client: str) -> None:
+        page = memoryview(bytearray(marker.SIZE)).cast("q")
+        self.outbox = _Outbox(worker, topic)
+        super().__init__(name, self.outbox, None, page, Shelf(f"graphray-{topic}-{name}"))  # type: ignore[arg-type]
+        self.client = client
+
+    def run(self, frames: Sequence[Any], inputs: Sequence[Parcel]) -> Parcel:
+        """Run a unit; its answer."""
+        home = _here.set(self)
+        given = _inputs.set(inputs)
+        shelf: Any = self.workshop
+        self.read = shelf.read
+        shelf.read += sum([x.nbytes for x in inputs])
+        unit = 0
+        try:
+            letter = loads(frames)
+            assert type(letter) is UnitLetter
+            unit = letter.unit
+            self.outbox.send(("begun", self.name, unit))
+            answer = self._run(letter)
+            self._publish(shelf)
+        except BaseException as error:  # a module that is not here, say
+            answer = dumps(("broken", unit, pack_error(error)))
+        finally:
+            self.machine = None
+            shelf.put = {}
+            _inputs.reset(given)
+            _here.reset(home)
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, Lines):
+                    stream.end()
+        return Parcel.packed([bytes(f) if isinstance(f, memoryview) else f for f in answer])
+
+    def _publish(self, shelf: Shelf) -> None:
+        """Have large results be data of the cluster, held by the driver's client, before that hears of them."""
+        if shelf.put:
+            worker = self.outbox.worker
+            sync(worker.loop, _enter_data, worker, dict(shelf.put), self.client)
+
+    def recall(self, unit: int, cancelled: bool) -> list[int] | bool | None:
+        """Begin no further node of a unit: those not begun, by number; None if it is not at all; True: too late."""
+        with self.claim:
+            machine = self.machine if unit == self.unit else None
+            if machine is None:
+                self.void.add(unit)
+                return None if unit > self.unit else True
+            machine.cancelled |= cancelled
+            machine.halt = True
+            if cancelled:
+                return True
+            machine.recalled = machine.not_begun()
+            index = {n: i for i, n in enumerate(machine.table)}
+            return [index[n] for n in machine.recalled if n in index]
+
+    def tell_lines(self, stream: str, text: str) -> None:
+        """Something was printed, most likely by the task that is running."""
+        machine = self.machine
+        node = machine.node if machine is not None else None
+        for i in range(0, len(text), PIECE):
+            piece = text[i : i + PIECE]
+            self.outbox.send(("printed", self.name, self.unit, node.label if node is not None else "", stream, piece))
+
+    def _emit(self, node: Any, data: dict[str, Any]) -> None:
+        self.outbox.send(("emit", self.name, self.unit, node.label, [bytes(f) for f in dumps(data)]))
+
+
+async def _enter_data(worker: Any, data: dict[str, Parcel], client: str) -> None:
+    worker.update_data(data=data)
+    nbytes = {key: parcel.nbytes for key, parcel in data.items()}
+    await worker.scheduler.update_data(who_has={key: [worker.address] for key in data}, nbytes=nbytes, client=client)
+
+
+def open_input(number: int) -> Any:
+    """What a `Remote` value becomes in a worker."""
+    return _inputs.get()[number].open()
+
+
+# ---- what Dask calls
+
+
+def greet(
+    names: Sequence[str], topic: str, client: str, path: Sequence[str], dask_worker: Any = None
+) -> Mapping[str, Any]:
+    """A worker joins: make its seats; what it is. The last argument is given by Dask."""
+    import platform
+
+    from graphray import __version__
+
+    context.in_worker = True
+    for entry in path:
+        if entry not in sys.path:
+            sys.path.append(entry)
+    with _making:
+        for name in names:
+            _seats[name] = Seat(name, dask_worker, topic, client)
+        _take_streams()
+    return {
+        "pid": os.getpid(),
+        "python": platform.python_version_tuple(),
+        "graphray": __version__,
+        "machine": platform.node(),
+    }
+
+
+def run_unit(name: str, frames: Sequence[Any], inputs: Sequence[Parcel]) -> Parcel:
+    """Run a unit on a seat."""
+    return _seats[name].run(frames, inputs)
+
+
+def recall(name: str, unit: int, cancelled: bool) -> list[int] | bool | None:
+    """See `Seat.recall`; None too where the seat is not there."""
+    seat = _seats.get(name)
+    return seat.recall(unit, cancelled) if seat is not None else None
+
+
+def leave(names: Sequence[str]) -> None:
+    """The engine is closed."""
+    with _making:
+        for name in names:
+            _seats.pop(name, None)
+        if not _seats:
+            _give_streams_back()
+
+
+def end(code: int = 1) -> None:
+    """End this process."""
+    os._exit(code)
+
+
+# ---- what is printed
+
+
+def _take_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, Lines):
+            setattr(sys, name, Lines(stream, functools.partial(_tell, name, stream)))
+
+
+def _give_streams_back() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, Lines):
+            setattr(sys, name, stream._stream)
+
+
+def _tell(name: str, stream: Any, text: str) -> None:
+    """Of the seat whose task prints; from a thread of a task, of the one that is busy. Else it is the worker's own."""
+    seat = _here.get()
+    if seat is None:
+        busy = [s for s in list(_seats.values()) if s.machine is not None]
+        seat = busy[0] if len(busy) == 1 else None
+    if seat is not None:
+        seat.tell_lines(name, text)
+    else:
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()
