@@ -68,11 +68,11 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
     What there was before the test is allowed for, so fixtures of a wider scope may keep pools. With the shared pool a
     test is held to its threads only: the pool may start its other worker or keep shared memory for the next test, and
-    is looked at when it closes.
+    is looked at when it closes. The same holds for a cluster of Dask's.
     """
     before = Holdings.now()
     yield
-    shared = "loky" in request.fixturenames
+    shared = not {"loky", "cluster"}.isdisjoint(request.fixturenames)
     _fail_on(before.left_over(but=frozenset({"processes", "descriptors", "files"} if shared else ())), "the test")
 
 

@@ -22,6 +22,9 @@ PATIENCE = 2.0  # seconds that a thing may take to go: what the project promises
 DIRECTORIES = tuple(dict.fromkeys(d for d in ("/dev/shm", tempfile.gettempdir()) if os.path.isdir(d)))
 PREFIX = "graphray-"
 
+# Threads that Dask makes once for the whole process.
+FOR_LIFE = ("Dask-Offload", "Dask-Callback", "Profile")
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -78,7 +81,7 @@ def _processes() -> dict[tuple[int, float], str]:
 
 
 def _threads() -> dict[int, str]:
-    return {id(t): repr(t) for t in threading.enumerate()}
+    return {id(t): repr(t) for t in threading.enumerate() if not t.name.startswith(FOR_LIFE)}
 
 
 def _descriptors() -> dict[tuple[int, str], str]:

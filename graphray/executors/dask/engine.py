@@ -185,19 +185,13 @@ class Dask(Executor):
         client, self._client = self._client, None
         if client is None:
             return
-        from graphray.executors.dask import seat
-
         with contextlib.suppress(Exception):
             futures = list(self._futures.values())
             if futures:
                 client.cancel(futures, force=True, asynchronous=False)
-        busy = {self._places[w].home for w in self._core.units if w in self._places}
-        for home in self._homes.values():
-            with contextlib.suppress(Exception):
-                if home in busy:
-                    self._end_process(home, client)
-                else:
-                    client.run(seat.leave, [p.name for p in home.places], workers=[home.address], on_error="ignore")
+        busy = {self._places[w].home: (self._places[w], u) for w, u in self._core.units.items() if w in self._places}
+        with contextlib.suppress(Exception):
+            client.sync(_leave, client, list(self._homes.values()), busy)
         for topic in ("all", self._topic):
             with contextlib.suppress(Exception):
                 client.unsubscribe_topic(topic)
@@ -207,17 +201,10 @@ class Dask(Executor):
             with contextlib.suppress(Exception):
                 client.close(timeout=PATIENCE)
 
-    def _end_process(self, home: Home, client: Any = None) -> None:
-        """End a worker's process, whatever it is at; its nanny makes another."""
-        client = client or self._client
-        home_only = [home.address]
-        if home.nanny:
-            end = functools.partial(client._restart_workers, home_only, timeout=PATIENCE, raise_for_error=False)
-        else:
-            from graphray.executors.dask import seat
-
-            end = functools.partial(client._run, seat.end, workers=home_only, wait=False, on_error="ignore")
-        client.loop.add_callback(_quietly, end)
+    def _end_unit(self, place: Place, unit: Unit, late: bool) -> None:
+        """End a worker's process if it is still at a unit; its nanny, if it has one, makes another."""
+        place.home.late, place.home.ended = late, not late
+        self._client.loop.add_callback(_end_process, self._client, place, unit.id)
 
     def abandon(self, job: Job) -> None:
         """End the workers that still run tasks of an interrupted run."""
@@ -265,7 +252,7 @@ class Dask(Executor):
         """Wait for a unit's answer."""
         try:
             answer = await future
-            self._say(("answered", unit, loads(answer._frames())))
+            self._say(("answered", unit, loads([answer.frames[0], *map(bytearray, answer.frames[1:])])))
         except (Exception, asyncio.CancelledError) as error:
             lost = await self._find_lost(inputs)
             self._say(("unanswered", unit, error, lost))
@@ -591,8 +578,7 @@ class Dask(Executor):
         for unit in self._core.units.values():
             place = self._places.get(unit.worker)
             if unit.job is job and place is not None:
-                place.home.ended = True
-                self._end_process(place.home)
+                self._end_unit(place, unit, False)
 
     def _forget_unit(self, unit: Unit) -> None:
         self._units.pop(unit.id, None)
@@ -614,13 +600,46 @@ class Dask(Executor):
                 continue
             if place.unit != number:  # a cancelled one that is not begun
                 continue
-            place.home.late, place.home.ended = late, not late
-            self._end_process(place.home)
+            self._end_unit(place, unit, late)
         return soon
 
 
 def _is_lost(value: Any) -> bool:
     return type(value) is Remote and value.lost
+
+
+async def _end_process(client: Any, place: Place, unit: int) -> None:
+    """By itself, which is quick; by its nanny, where it is too busy even for that."""
+    from graphray.executors.dask import seat
+
+    home = place.home
+    only = [home.address]
+    with contextlib.suppress(Exception):
+        run = client._run(seat.end, place.name, unit, workers=only, on_error="ignore")
+        answers = await asyncio.wait_for(run, GRACE)
+        if home.address in answers:  # it was done with that
+            home.late = home.ended = False
+            return
+    for _ in range(10):
+        if home.address not in (await client.scheduler.identity(n_workers=-1))["workers"]:
+            return
+        await asyncio.sleep(GRACE / 10)
+    if home.nanny:
+        with contextlib.suppress(Exception):
+            await client._restart_workers(only, timeout=PATIENCE, raise_for_error=False)
+
+
+async def _leave(client: Any, homes: list[Home], busy: Mapping[Home, tuple[Place, Unit]]) -> None:
+    from graphray.executors.dask import seat
+
+    def farewell(home: Home) -> Any:
+        if home in busy:
+            place, unit = busy[home]
+            return _end_process(client, place, unit.id)
+        names = [p.name for p in home.places]
+        return client._run(seat.leave, names, workers=[home.address], on_error="ignore")
+
+    await asyncio.wait_for(asyncio.gather(*map(farewell, homes), return_exceptions=True), PATIENCE)
 
 
 async def _quietly(do: Any, *args: Any, **options: Any) -> None:
