@@ -1,4 +1,4 @@
-"""The engines: `InProcess`, `Loky` and `Dask`, and what a new one is made of."""
+"""The engines: `InProcess`, `Loky`, `Dask` and `SSH`, and what a new one is made of."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from graphray.executors.dask.engine import Dask
     from graphray.executors.loky import Loky
+    from graphray.executors.ssh.engine import SSH
 
-__all__ = ["Dask", "Executor", "InProcess", "Loky"]
+__all__ = ["SSH", "Dask", "Executor", "InProcess", "Loky"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from graphray.executors.loky import Loky
 
         return Loky
+    if name == "SSH":
+        from graphray.executors.ssh.engine import SSH
+
+        return SSH
     raise AttributeError(f"module 'graphray.executors' has no attribute {name!r}")

@@ -1,0 +1,229 @@
+"""The agent: the program that a driver runs on a node, over SSH. It starts worker processes and watches over them.
+
+It is told everything over its standard input, so that nothing secret is on a command line, and ends with that: when the
+driver is gone, however it went, the connection ends, and so do the agent and all that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from graphray.executors.ssh.wire import Messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+SILENCE = 30.0  # seconds without a word from the driver after which it is taken to be gone
+PIECE = 32 << 10  # bytes of output in one message
+STARTS = 3  # times in a row that a worker may end before it is ready
+PATIENCE = 2.0  # seconds that workers have to end
+
+
+class Agent:
+    """What runs on one node.
+
+    Args:
+        messages: from and to the driver.
+    """
+
+    def __init__(self, messages: Messages) -> None:
+        self.messages = messages
+        self.config: Mapping[str, Any] = {}
+        self.folder = ""
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.ready: set[str] = set()
+        self.numbered = 0
+        self.false_starts = 0
+        self.ending = False
+        self.lock = threading.RLock()
+        self.heard = time.monotonic()
+
+    def serve(self) -> None:
+        """Do as the driver says, until it is gone."""
+        threading.Thread(target=self._listen_for_silence, daemon=True).start()
+        try:
+            self.messages.send("hello", **about())
+            while (message := self.messages.receive()) is not None:
+                self.heard = time.monotonic()
+                kind, content = message
+                if kind == "stop":
+                    break
+                if kind != "ping":
+                    getattr(self, f"_do_{kind}")(**content)
+        except OSError:
+            pass
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End the workers: politely, then by SIGKILL."""
+        with self.lock:
+            self.ending = True
+            workers = list(self.workers.values())
+        for process in workers:
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
+        deadline = time.monotonic() + PATIENCE
+        for process in workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            _kill(process)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _listen_for_silence(self) -> None:
+        while time.monotonic() - self.heard < SILENCE:
+            time.sleep(1.0)
+        self.end()
+        os._exit(1)
+
+    # ---- what the driver asks for
+
+    def _do_probe(self, addresses: Sequence[str], port: int) -> None:
+        """Which of the driver's addresses can be reached from here?"""
+        found = None
+        for address in addresses:
+            with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=3.0):
+                found = address
+                break
+        self.messages.send("reached", address=found)
+
+    def _do_start(self, count: int, **config: Any) -> None:
+        """Start workers."""
+        import tempfile
+
+        from graphray.executors.store.directory import disk_place
+
+        if config.get("directory"):
+            try:
+                os.chdir(os.path.expanduser(config["directory"]))
+            except OSError as error:
+                self.messages.send("failed", text=f"the working directory cannot be used: {error}")
+                return
+        try:
+            self.folder = tempfile.mkdtemp(prefix=f"graphray-node-{os.getpid()}-", dir=disk_place())
+        except OSError as error:
+            self.messages.send("failed", text=f"there is no place for temporary files: {error}")
+            return
+        self.config = config
+        with self.lock:
+            for _ in range(count):
+                self._spawn()
+
+    def _do_kill(self, worker: str) -> None:
+        """End a worker at once; another takes its place."""
+        with self.lock:
+            process = self.workers.get(worker)
+        if process is not None:
+            _kill(process)
+
+    def _do_ready(self, worker: str) -> None:
+        """A worker has been heard of by the driver."""
+        self.ready.add(worker)
+        self.false_starts = 0
+
+    # ---- workers
+
+    def _spawn(self) -> None:
+        self.numbered += 1
+        name = f"{self.config['name']}/{self.numbered}"
+        environment = {**os.environ, **self.config["environment"], "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from graphray.executors.ssh.node import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # what a task starts goes with it
+        )
+        self.workers[name] = process
+        assert process.stdin is not None
+        settings = {**self.config["worker"], "name": name, "folder": self.folder}
+        with contextlib.suppress(OSError):
+            process.stdin.write(json.dumps(settings).encode() + b"\n")
+            process.stdin.flush()
+        for stream in ("stdout", "stderr"):
+            threading.Thread(target=self._drain, args=(name, process, stream), daemon=True).start()
+        threading.Thread(target=self._watch, args=(name, process), daemon=True).start()
+
+    def _drain(self, name: str, process: subprocess.Popen[bytes], stream: str) -> None:
+        """Hand on what a worker writes, for as long as it lives."""
+        source = getattr(process, stream)
+        with contextlib.suppress(OSError, ValueError):
+            while part := source.read1(PIECE):
+                self.messages.send("output", worker=name, stream=stream, text=part.decode(errors="replace"))
+
+    def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = code = os.waitstatus_to_exitcode(status)
+        _kill(process)  # what it has started
+        with self.lock:
+            self.workers.pop(name, None)
+            ending = self.ending
+            if name not in self.ready:
+                self.false_starts += 1
+        if ending:
+            return
+        with contextlib.suppress(OSError):
+            self.messages.send(
+                "exited", worker=name, code=code, memory=usage.ru_maxrss * 1024, ready=name in self.ready
+            )
+            if self.false_starts < STARTS:
+                with self.lock:
+                    if not self.ending:
+                        self._spawn()
+            elif not self.workers:
+                text = f"worker processes end before they are ready (exit code {code}); what they wrote says why"
+                self.messages.send("failed", text=text)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def about() -> dict[str, Any]:
+    """What a driver wants to know of a node."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("graphray", "distributed", "cloudpickle", "numpy", "jax"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "connection": os.environ.get("SSH_CONNECTION", ""),
+        "machine": platform.node(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "pid": os.getpid(),
+    }
+
+
+def main(mark: str) -> None:
+    """The agent's whole life.
+
+    Args:
+        mark: what is written first: what a login shell has said before it is no message.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end of standard input says as much, and lets us tidy up
+    with contextlib.suppress(ValueError, OSError):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what anybody prints here goes beside the messages
+    sink.write(mark.encode())
+    Agent(Messages(sys.stdin.buffer, sink)).serve()

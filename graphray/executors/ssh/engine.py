@@ -1,0 +1,355 @@
+"""SSH: runs graphs on machines that it joins over SSH, for as long as the driver lives."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import sys
+import threading
+import time
+
+from graphray.executors.dask.engine import Dask, Home
+from graphray.executors.ssh.link import Link, ssh
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+HELLO = 30.0  # seconds that a node has to say that it is there
+EXIT = 2.0  # seconds to wait for the agent's word on how a worker ended
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NPROC",  # XLA on CPU
+)
+
+
+class NodeError(RuntimeError):
+    """A machine could not be joined.
+
+    Attributes:
+        host: which.
+    """
+
+    def __init__(self, text: str, host: str = "") -> None:
+        super().__init__(text)
+        self.host = host
+
+
+class Node:
+    """A machine that was joined, or is about to be."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.link: Link | None = None
+        self.about: Mapping[str, Any] = {}
+        self.exits: dict[str, tuple[int, int, bool]] = {}  # of its workers: code, memory, whether it had been ready
+        self.heard: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()  # until it has joined
+        self.joined = False
+        self.gone = False
+
+
+class SSH(Dask):
+    """Runs graphs on machines joined over SSH: those listed, no others.
+
+    Each is reached with the system's `ssh`, by the user's own configuration, keys and known hosts, and needs graphray
+    and Dask for the same version of Python (`graphray nodes setup` installs them). Everything ends when this executor
+    is closed, or its process ends, however that happens.
+
+    Args:
+        hosts: as `ssh` takes them: "b", "alice@b", a name of ssh_config.
+        workers: worker processes per machine; one per core by default.
+        threads_per_task: threads of BLAS, OpenMP and XLA in each worker, 1 by default.
+        python: the interpreter there; by default the path of the one here.
+        memory: bytes of results that a worker keeps in memory before Dask spills them; by default an even share.
+        env: environment variables of the workers.
+        directory: their working directory.
+
+    Raises:
+        ImportError: Dask is not installed here.
+        ValueError: a number below 1, or no host.
+        NodeError: at the first run: a machine cannot be joined; nothing is left running on the others.
+    """
+
+    name = "ssh"
+
+    def __init__(
+        self,
+        hosts: str | Sequence[str],
+        *,
+        workers: int | None = None,
+        threads_per_task: int | None = None,
+        python: str | None = None,
+        memory: int | None = None,
+        env: Mapping[str, str] | None = None,
+        directory: str | None = None,
+    ) -> None:
+        super().__init__("")
+        for option, number in (("workers", workers), ("threads_per_task", threads_per_task)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"{option}= is a number, 1 or more, not {number!r}")
+        listed = [h.strip() for h in hosts.split(",")] if isinstance(hosts, str) else list(hosts)
+        if not listed or not all(listed):
+            raise ValueError(f"no host in {hosts!r}")
+        self.threads_per_task = threads_per_task or 1
+        self._threads_given = threads_per_task is not None
+        self._options = {"workers": workers, "python": python, "memory": memory, "directory": directory}
+        self._env = dict(env or {})
+        self._nodes = [Node(h) for h in listed]
+        self._scheduler: Any = None
+        self._runner: Any = None
+        self._authority: Any = None
+        self._lost_links: set[str] = set()
+
+    # ---- joining
+
+    def start(self) -> list[str]:
+        """Join the machines; their workers join one by one."""
+        try:
+            self._start_scheduler()
+            for node in self._nodes:
+                self._connect_to(node)
+            for node in self._nodes:
+                self._admit(node)
+            return super().start()
+        except BaseException:
+            self.stop(wait=False)
+            raise
+
+    def _start_scheduler(self) -> None:
+        from distributed.utils import LoopRunner, sync
+
+        from graphray.executors.ssh.certificates import Authority, RunSecurity
+        from graphray.executors.ssh.quiet import QuietScheduler, configure, silenced
+
+        self._authority = Authority()
+        self._runner = LoopRunner(asynchronous=False)
+        self._runner.start()
+        security = RunSecurity(self._authority.credentials("driver"))
+
+        self._silence = silenced()
+        self._silence.__enter__()
+
+        async def make() -> Any:
+            with configure():
+                scheduler = QuietScheduler(protocol="tls", security=security, port=0, dashboard=False)
+                return await scheduler
+
+        self._scheduler = sync(self._runner.loop, make)
+        self._security = security
+
+    def _connect(self, client: Any) -> Any:
+        from graphray.executors.ssh.quiet import configure
+
+        with configure():
+            return client(
+                self._scheduler.address,
+                security=self._security,
+                set_as_default=False,
+                direct_to_workers=True,
+                loop=self._runner.loop,
+            )
+
+    @property
+    def _port(self) -> int:
+        return int(self._scheduler.address.rpartition(":")[2])
+
+    def _connect_to(self, node: Node) -> None:
+        command = ssh(node.host, str(self._options["python"] or sys.executable))
+        try:
+            node.link = Link(node.host, command, functools.partial(self._hear_node, node))
+        except FileNotFoundError as error:
+            raise NodeError(f"there is no {command[0]} here, which joins the machines: {error}", node.host) from error
+
+    def _admit(self, node: Node) -> None:
+        """See that a node can take part, and have it start its workers.
+
+        Raises:
+            NodeError: it cannot.
+        """
+        deadline = time.monotonic() + HELLO
+        node.about = self._expect(node, "hello", deadline)
+        problem = _unfit(node.about)
+        if problem:
+            raise NodeError(f"{node.host}: {problem}", node.host)
+        there, here = _addresses(node.about)
+        assert node.link is not None
+        node.link.send("probe", addresses=here, port=self._port)
+        address = self._expect(node, "reached", deadline)["address"]
+        if address is None:
+            raise NodeError(
+                f"{node.host}: none of the addresses {', '.join(here)} of this machine can be reached from there, "
+                f"port {self._port}",
+                node.host,
+            )
+        count = self._options["workers"] or int(node.about["cores"])
+        node.link.send(
+            "start",
+            count=count,
+            name=node.host,
+            directory=self._options["directory"],
+            environment=self._environment(),
+            worker={
+                "scheduler": f"tls://{_bracketed(address)}:{self._port}",
+                "host": there,
+                "credentials": list(self._authority.credentials(node.host)),
+                "memory": self._options["memory"] or "auto",
+                "path": [os.path.abspath(p or ".") for p in sys.path],
+            },
+        )
+        node.joined = True
+        while True:  # what it has said meanwhile
+            try:
+                self._take(node, *node.heard.get_nowait())
+            except queue.Empty:
+                return
+
+    def _environment(self) -> dict[str, str]:
+        threads = dict.fromkeys(_THREAD_VARIABLES, str(self.threads_per_task))
+        return {**threads, "PYTHONSAFEPATH": "1", **self._env}
+
+    def _expect(self, node: Node, kind: str, deadline: float) -> dict[str, Any]:
+        while True:
+            try:
+                said, content = node.heard.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise NodeError(f"{node.host} did not answer within {HELLO:.0f} s", node.host) from None
+            if said == kind:
+                return content
+            if said == "ended":
+                raise _why_not(node)
+            if said == "failed":
+                raise NodeError(f"{node.host}: {content['text']}", node.host)
+
+    # ---- what nodes say
+
+    def _hear_node(self, node: Node, link: Link, kind: str, content: dict[str, Any]) -> None:
+        """In a thread of the link's."""
+        if not node.joined:
+            node.heard.put((kind, content))
+        else:
+            self._take(node, kind, content)
+
+    def _take(self, node: Node, kind: str, content: dict[str, Any]) -> None:
+        if kind == "output":
+            self._say(("wrote", content["worker"], content["stream"], content["text"]))
+        elif kind == "exited":
+            node.exits[content["worker"]] = content["code"], content["memory"], content["ready"]
+        elif kind in ("ended", "failed"):
+            self._say(("node_gone", node, content.get("text", "")))
+
+    def _hear_wrote(self, worker: str, stream: str, text: str) -> None:
+        self.printed(None, worker, "", stream, text)
+
+    def _hear_node_gone(self, node: Node, text: str) -> None:
+        """A connection has ended: its workers are gone, or will be soon."""
+        if node.gone or self._client is None:
+            return
+        node.gone = True
+        for home in list(self._homes.values()):
+            if self._node_of(home) is node:
+                self._client.loop.add_callback(self._remove_worker, home.address)
+        if all(n.gone for n in self._nodes):
+            from graphray.executors.core import JobClosed
+
+            error = _why_not(node)
+            for job in list(self._runs):
+                self.post(JobClosed(job, error))
+
+    async def _remove_worker(self, address: str) -> None:
+        with contextlib.suppress(Exception):
+            await self._scheduler.remove_worker(address, safe=True, stimulus_id="graphray-node-gone")
+
+    def _node_of(self, home: Home) -> Node | None:
+        host = home.name.rpartition("/")[0]
+        return next((n for n in self._nodes if n.host == host), None)
+
+    def _hear_greeted(self, home: Home, found: Mapping[str, Any]) -> None:
+        node = self._node_of(home)
+        if node is not None and node.link is not None:
+            node.link.send("ready", worker=home.name)
+        super()._hear_greeted(home, found)
+
+    def _hear_gone(self, address: str, waited: float = 0.0) -> None:
+        """A worker is gone; how it ended, its agent says."""
+        home = self._homes.get(address)
+        node = self._node_of(home) if home is not None else None
+        if home is not None and node is not None and not node.gone and home.name not in node.exits and waited < EXIT:
+            self._client.loop.call_later(0.02, self._say, ("gone", address, waited + 0.02))
+            return
+        super()._hear_gone(address)
+
+    def _how_it_ended(self, home: Home) -> tuple[int | None, int | None]:
+        node = self._node_of(home)
+        found = node.exits.pop(home.name, None) if node is not None else None
+        return (found[0], found[1]) if found is not None else (None, None)
+
+    def _blameless(self, home: Home) -> bool:
+        node = self._node_of(home)
+        return node is None or node.gone
+
+    # ---- the end
+
+    def stop(self, wait: bool) -> None:
+        """End all that runs on the nodes, and the connections."""
+        super().stop(wait)
+        closing = [threading.Thread(target=n.link.close, daemon=True) for n in self._nodes if n.link is not None]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
+        if self._scheduler is not None:
+            from distributed.utils import sync
+
+            with contextlib.suppress(Exception):
+                sync(self._runner.loop, self._scheduler.close, callback_timeout=5)
+            self._scheduler = None
+            self._silence.__exit__(None, None, None)
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner = None
+
+
+def _why_not(node: Node) -> NodeError:
+    """Why a connection ended."""
+    assert node.link is not None
+    said = "".join(node.link.said).strip()
+    return NodeError(f"{node.host}: the connection ended (status {node.link.process.returncode}): {said}", node.host)
+
+
+def _unfit(about: Mapping[str, Any]) -> str:
+    import platform
+    from importlib.metadata import version
+
+    mine = platform.python_version()
+    if about["python"].split(".")[:2] != mine.split(".")[:2]:
+        return f"it has Python {about['python']}, and here is {mine}: the first two numbers have to agree"
+    for package in ("graphray", "distributed"):
+        theirs = about["versions"].get(package)
+        if theirs != version(package):
+            return f"it has {package} {theirs}, and here is {version(package)}: they have to be the same"
+    return ""
+
+
+def _addresses(about: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """A node's own address, as it is reached from here; and those of this machine that it may reach."""
+    from distributed import utils
+
+    get_ip: Any = utils.get_ip
+    words = about["connection"].split()
+    here = [words[0]] if len(words) == 4 else []
+    there = words[2] if len(words) == 4 else ""
+    with contextlib.suppress(Exception):
+        here.append(get_ip())
+    return there, list(dict.fromkeys(here))
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
