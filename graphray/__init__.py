@@ -13,7 +13,16 @@ For example:
 
 from __future__ import annotations
 
-from graphray.errors import Cancelled, Failure, GraphrayError, ImpureTask, RemoteError, TaskTimeout, WorkerDied
+from graphray.errors import (
+    Cancelled,
+    Failure,
+    GraphrayError,
+    ImpureTask,
+    NodeError,
+    RemoteError,
+    TaskTimeout,
+    WorkerDied,
+)
 from graphray.graph.dataflow import Graph, compute
 from graphray.graph.fan import combine, map, reduce
 from graphray.graph.iterate import iterate
@@ -40,6 +49,7 @@ __all__ = [
     "GraphrayError",
     "ImpureTask",
     "Node",
+    "NodeError",
     "RemoteError",
     "Task",
     "TaskTimeout",

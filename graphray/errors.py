@@ -44,6 +44,18 @@ class WorkerDied(GraphrayError):
         self.memory = memory
 
 
+class NodeError(GraphrayError):
+    """A machine could not be joined, or was lost.
+
+    Attributes:
+        host: which.
+    """
+
+    def __init__(self, message: str, host: str = "") -> None:
+        super().__init__(message)
+        self.host = host
+
+
 class ImpureTask(GraphrayError):
     """A task is no function of its arguments: it changes them, or gives something else each time (`audit=True`)."""
 

@@ -56,7 +56,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--executor",
         metavar="NAME",
-        help="inprocess, inprocess:THREADS, loky, loky:WORKERS; default: $GRAPHRAY_EXECUTOR, else loky",
+        help="inprocess, inprocess:THREADS, loky, loky:WORKERS, ssh://HOST,HOST, dask://SCHEDULER:PORT; "
+        "default: $GRAPHRAY_EXECUTOR, else loky",
     )
     parser.add_argument("--workers", type=whole_number, metavar="N", help="number of workers; default: one per core")
     parser.add_argument(

@@ -175,7 +175,7 @@ def _from_environment(workers: int | None, threads: int | None) -> Executor:
 
 
 def make(spec: Any, workers: int | None = None, threads: int | None = None) -> Executor:
-    """An executor from its name: "inprocess", "loky", "loky:4".
+    """An executor from its name: "inprocess", "loky", "loky:4", "ssh://alice@a,b", "dask://scheduler:8786".
 
     Raises:
         ValueError: there is no executor of that name, or a number in it makes no sense.
@@ -183,10 +183,14 @@ def make(spec: Any, workers: int | None = None, threads: int | None = None) -> E
     """
     if not isinstance(spec, str):
         raise TypeError(f"an executor is an instance or a name such as 'loky:4', not {type(spec).__name__}")
+    scheme, slashes, address = spec.partition("://")
+    if slashes and scheme in ("ssh", "dask"):
+        return _on_machines(spec, scheme, address, workers, threads)
     name, colon, rest = spec.partition(":")
     if name not in ("inprocess", "loky"):
         raise ValueError(
-            f"there is no executor {spec!r}; there are 'inprocess', 'inprocess:THREADS', 'loky' and 'loky:WORKERS'"
+            f"there is no executor {spec!r}; there are 'inprocess', 'inprocess:THREADS', 'loky', 'loky:WORKERS', "
+            "'ssh://HOST,HOST' and 'dask://SCHEDULER:PORT'"
         )
     if colon and workers is not None:
         raise ValueError(f"the executor {spec!r} says its number of workers; workers={workers} says another")
@@ -200,6 +204,20 @@ def make(spec: Any, workers: int | None = None, threads: int | None = None) -> E
     from graphray.executors.loky import Loky
 
     return Loky(number, threads_per_task=threads)
+
+
+def _on_machines(spec: str, scheme: str, address: str, workers: int | None, threads: int | None) -> Executor:
+    if not address:
+        raise ValueError(f"the executor {spec!r} says no {'host' if scheme == 'ssh' else 'address'} after the slashes")
+    if scheme == "ssh":
+        from graphray.executors.ssh.engine import SSH
+
+        return SSH(address, workers=workers, threads_per_task=threads)
+    if workers is not None:
+        raise ValueError(f"workers= is not for {spec!r}: the cluster's are used")
+    from graphray.executors.dask.engine import Dask
+
+    return Dask(address if "://" in address else f"tcp://{address}")
 
 
 def _number(spec: str, text: str) -> int:

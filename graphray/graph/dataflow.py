@@ -273,7 +273,7 @@ class Graph:
         """Start computing, and give a handle: `.result()`, `.cancel()`, `.summary()`, `.events`.
 
         Args:
-            executor: an executor, or its name ("inprocess", "loky", "loky:4"); by default what `gr.use` or the variable
+            executor: an executor, or its name ("loky", "loky:4", "ssh://a,b"); by default what `gr.use` or the variable
                 GRAPHRAY_EXECUTOR says, else in-process.
             workers: number of workers, for an executor given by name.
             inputs: values of symbolic inputs.

@@ -9,6 +9,7 @@ Scheduler, Client ◀═════════════════ TLS, ce
 certificates   the authority made for a run, and TLS contexts that touch no disk
 quiet          Dask's scheduler and worker without their HTTP servers
 link           one connection to a node                                    (driver)
+refusal        why a machine could not be joined                              (driver)
 agent          the program at its other end                                (node)
 node           a worker process                                            (node)
 engine         the executor

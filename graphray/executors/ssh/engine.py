@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 
+from graphray.errors import NodeError
 from graphray.executors.dask.engine import Dask, Home
 from graphray.executors.ssh.link import Link, ssh
+from graphray.executors.ssh.refusal import refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,18 +31,6 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "NPROC",  # XLA on CPU
 )
-
-
-class NodeError(RuntimeError):
-    """A machine could not be joined.
-
-    Attributes:
-        host: which.
-    """
-
-    def __init__(self, text: str, host: str = "") -> None:
-        super().__init__(text)
-        self.host = host
 
 
 class Node:
@@ -320,8 +310,7 @@ class SSH(Dask):
 def _why_not(node: Node) -> NodeError:
     """Why a connection ended."""
     assert node.link is not None
-    said = "".join(node.link.said).strip()
-    return NodeError(f"{node.host}: the connection ended (status {node.link.process.returncode}): {said}", node.host)
+    return refusal(node.host, node.link.process.returncode, "".join(node.link.said))
 
 
 def _unfit(about: Mapping[str, Any]) -> str:

@@ -1,0 +1,307 @@
+"""The SSH engine, over a real OpenSSH server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from sshd import Sshd
+
+import graphray as gr
+from graphray.executors.ssh.certificates import Authority, context
+from graphray.testing import Capabilities, ExecutorSuite
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A server that is two machines, `n1` and `n2`; the ssh that knows it."""
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
+    before = os.environ.get("GRAPHRAY_SSH")
+    os.environ["GRAPHRAY_SSH"] = server.command
+    yield server
+    if before is None:
+        del os.environ["GRAPHRAY_SSH"]
+    else:
+        os.environ["GRAPHRAY_SSH"] = before
+    server.close()
+
+
+@pytest.mark.usefixtures("cluster")
+class TestSSH(ExecutorSuite):
+    capabilities = Capabilities(processes=True, pickles=True)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls, cluster):
+        with gr.executors.SSH("n1,n2", workers=1) as executor:
+            executor.compute(gr.call(int))
+            yield executor
+
+    def other(self):
+        return gr.executors.SSH(["n1"], workers=2)
+
+
+# ---- workers and machines that go
+
+
+@gr.task
+def big(i, path=None):
+    if path is not None:
+        with open(path, "a") as file:
+            file.write(f"{i}\n")
+    return np.full(100_000, float(i))
+
+
+@gr.task
+def add(*arrays, seconds=0.0):
+    time.sleep(seconds)
+    return sum(float(a.sum()) for a in arrays)
+
+
+@gr.task
+def where():
+    return gr.context().worker.split("/")[0], os.getpid()
+
+
+def agents() -> list[psutil.Process]:
+    """The agents of all executors of this process, which are the servers' grandchildren."""
+    return [p for p in psutil.process_iter(["cmdline"]) if "ssh.agent" in " ".join(p.info["cmdline"] or ())]
+
+
+def workers() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if "ssh.node" in " ".join(p.info["cmdline"] or ())]
+
+
+def until(true, patience=10.0):
+    deadline = time.monotonic() + patience
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.parametrize("whom", ["worker", "agent"])
+def test_results_that_were_lost_are_made_again(cluster, tmp_path, whom):
+    """A worker, or a whole machine, goes with its results when all are made and the last step is waited for."""
+    notes = tmp_path / "notes"
+    with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
+        slow = add(*[big(i, str(notes)) for i in range(40)], seconds=2.0)
+        also = add(*[big(i, str(notes)) for i in range(40, 80)], seconds=2.0)
+        last = gr.call(lambda a, b: a + b, slow, also)
+        run = pool.run(last)
+        assert until(lambda: notes.exists() and len(notes.read_text().split()) >= 80)
+        time.sleep(0.5)
+        assert len(workers()) == 2
+        victim = workers()[0] if whom == "worker" else agents()[0]
+        victim.kill()
+        assert run.result(timeout=60) == 100_000 * sum(range(80))
+    repeated = len(notes.read_text().split()) - 80
+    assert 0 <= repeated <= 60, repeated
+
+
+def test_what_is_left_when_one_machine_goes_does_the_rest(cluster):
+    with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
+        assert {w for w, _ in pool.compute([where() for _ in range(1)])} <= {"n1", "n2"}
+        agents()[0].kill()
+        assert until(lambda: len(workers()) == 1)
+        assert pool.compute(add(*[big(i) for i in range(20)])) == 100_000 * sum(range(20))
+
+
+def test_when_all_machines_are_gone_the_run_ends_with_an_error(cluster):
+    with gr.executors.SSH(["n1"], workers=1) as pool:
+        run = pool.run(add(big(1), seconds=60.0))
+        assert until(workers)
+        time.sleep(0.3)
+        agents()[0].kill()
+        with pytest.raises(gr.NodeError, match="n1"):
+            run.result(timeout=30)
+
+
+DRIVER = """
+import sys, time
+import graphray as gr
+from test_ssh import add, big
+
+with gr.executors.SSH(["n1", "n2"], workers=2) as pool:
+    pool.compute(add(*[big(i) for i in range(8)]))
+    print("ready", flush=True)
+    pool.compute(add(big(1), seconds=600.0))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_everything_ends_with_the_driver(cluster, name, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", DRIVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as driver:
+        assert driver.stdout.readline() == b"ready\n"
+        assert len(workers()) == 4
+        driver.send_signal(getattr(signal, name))
+        driver.wait(30)
+    assert until(lambda: not workers() and not agents())
+
+
+# ---- who may talk to it
+
+
+def listening(process: psutil.Process) -> set[tuple[str, int]]:
+    return {(c.laddr.ip, c.laddr.port) for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+
+
+def test_nobody_without_a_certificate_is_listened_to(cluster):
+    """All sockets on which driver and nodes listen: each refuses who has no certificate of this run."""
+    me = psutil.Process()
+    before = listening(me)
+    with gr.executors.SSH(["n1", "n2"], workers=2) as pool:
+        pool.compute(add(*[big(i) for i in range(8)]))
+        found = listening(me) - before
+        assert len({port for _, port in found}) == 1  # the scheduler, by IPv4 and IPv6
+        for process in workers():
+            its = listening(process)
+            assert len(its) == 1
+            found |= its
+        for process in agents():
+            assert not listening(process)
+        stranger = Authority().credentials("stranger")
+        for address, port in found:
+            assert is_refused(address, port, None)
+            assert is_refused(address, port, context(stranger, ssl.Purpose.SERVER_AUTH))
+            unverified = ssl.create_default_context()
+            unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+            assert is_refused(address, port, unverified)
+        mine = context(pool._authority.credentials("mine"), ssl.Purpose.SERVER_AUTH)
+        assert not any(is_refused(address, port, mine) for address, port in found)  # the test can fail
+
+
+def is_refused(address: str, port: int, tls: ssl.SSLContext | None) -> bool:
+    """Whether a client gets no byte out of a server that speaks first after the handshake, as Dask's does."""
+    address = "127.0.0.1" if address == "0.0.0.0" else "::1" if address == "::" else address
+    with socket.create_connection((address, port), timeout=5) as plain:
+        try:
+            connection = tls.wrap_socket(plain, server_hostname="x") if tls is not None else plain
+            with connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n" if tls is None else b"")
+                return not connection.recv(1)
+        except (ssl.SSLError, ConnectionError, TimeoutError):
+            return True
+
+
+def test_keys_are_in_memory_only(cluster, tmp_path, monkeypatch):
+    """Not on a command line, not in an environment, not in a file."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    opened = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+    with gr.executors.SSH(["n1"], workers=2) as pool:
+        pool.compute(add(big(1)))
+        for process in (*workers(), *agents(), psutil.Process(), *psutil.Process().children(recursive=True)):
+            assert "PRIVATE KEY" not in " ".join(process.cmdline())
+            assert not any("PRIVATE KEY" in v for v in process.environ().values())
+        assert not any(p.endswith((".pem", ".key", ".crt")) for p in opened)
+        assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"PRIVATE KEY" in p.read_bytes()]
+
+
+# ---- machines that cannot be joined
+
+
+@pytest.fixture
+def bad(tmp_path, monkeypatch):
+    """Makes a server with something wrong."""
+    servers = []
+
+    def make(options: str = "", names: tuple[str, ...] = ("n1",)) -> Sshd:
+        server = Sshd(tmp_path / f"sshd{len(servers)}", names, options)
+        servers.append(server)
+        monkeypatch.setenv("GRAPHRAY_SSH", server.command)
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def refusal(hosts=("n1",), **options) -> gr.NodeError:
+    began = time.monotonic()
+    with gr.executors.SSH(list(hosts), workers=1, **options) as pool, pytest.raises(gr.NodeError) as raised:
+        pool.compute(add(1))
+    assert time.monotonic() - began < 40
+    assert not agents()
+    assert not workers()
+    return raised.value
+
+
+def test_an_unknown_host_key(bad):
+    server = bad()
+    (server.folder / "known").write_text("")
+    error = refusal()
+    assert error.host == "n1"
+    assert "host key" in str(error).lower()
+
+
+def test_a_changed_host_key(bad):
+    server = bad()
+    server.know(server.folder / "user.pub")
+    assert "changed" in str(refusal()).lower()
+
+
+def test_a_refused_key(bad):
+    server = bad()
+    (server.folder / "authorized").write_text("")
+    assert "permission denied" in str(refusal()).lower()
+
+
+def test_a_closed_port_and_an_unknown_name(bad):
+    server = bad()
+    server.close()
+    assert "refused" in str(refusal()).lower()
+    assert "resolve" in str(refusal(["no-such-host.invalid"])).lower()
+
+
+def test_a_wrong_python(bad):
+    bad()
+    error = str(refusal(python="/no/python"))
+    assert "there is no /no/python on it" in error
+    assert "python=" in error
+
+
+def test_a_python_without_graphray(bad, tmp_path):
+    bad()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    error = refusal(python=str(tmp_path / "bare" / "bin" / "python"))
+    assert "graphray" in str(error)
+    assert "nodes setup" in str(error)
+
+
+def test_one_bad_machine_among_good_ones(bad):
+    bad()
+    assert refusal(["n1", "no-such-host.invalid"]).host == "no-such-host.invalid"
+
+
+# ---- output
+
+
+@gr.task
+def shout(megabytes):
+    line = b"x" * 1023 + b"\n"
+    for _ in range(megabytes * 1024):
+        os.write(1, line)
+    return megabytes
+
+
+def test_much_output_stops_nobody_and_stays_nowhere(cluster, capfd):
+    def size():
+        return psutil.Process().memory_info().rss
+
+    with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
+        pool.compute([shout(1), shout(1)])
+        capfd.readouterr()
+        before = size()
+        assert pool.compute([shout(20), shout(20)]) == [20, 20]
+        assert size() - before < 60 << 20
+    capfd.readouterr()
