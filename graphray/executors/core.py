@@ -539,6 +539,7 @@ class Core:
             for unit in rebuild(job, [u for u in flying if u.job is job], lost):
                 unit.void = True
                 self._out.append(Recall(unit, cancelled=True))
+            self._check_finished(job)  # what is skipped, for what it needs has failed, is done
 
     # ---- calls that are made again
 
@@ -557,7 +558,7 @@ class Core:
             if node not in job.delayed:  # it is not needed any more
                 continue
             job.delayed.discard(node)
-            if not job.over and node not in job.waiting:
+            if not job.over:
                 job.push([node])
 
 

@@ -146,8 +146,8 @@ def _plan(job: Job, walk: _Walk) -> None:
     job.waiting, job.consumers, job.uses, job.ready = {}, {}, {}, []
     flying = set(walk.flying)
     needed = {*walk.order, *walk.waited}
-    job.delayed &= needed
-    job.alone &= needed
+    job.delayed = {n for n in job.delayed & needed if all([d in values for d in n._deps])}  # others have to wait anyway
+    job.alone = {n for n in needed if n in job.alone or job.attempts.get(n, (0, 0))[1]}  # as after a worker's death
     job.ran = {n for n in job.ran if n in needed}
     job.awaiting = {
         inner: kept
@@ -160,6 +160,8 @@ def _plan(job: Job, walk: _Walk) -> None:
                 for d in node._deps:
                     if d in unit.inputs:
                         job.uses[d] = job.uses.get(d, 0) + 1
+                    else:  # made in the unit; should that hand back the node, it waits for that
+                        job.consumers.setdefault(d, []).append(node)
     for node in [n for n in values if n not in job.wanted]:
         job.uses.setdefault(node, 0)
     job.missing = sum([n not in values for n in job.wanted])
