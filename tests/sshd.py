@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 SERVER = shutil.which("sshd") or "/usr/sbin/sshd"
+MISSING = "no ssh server here, which these tests start for themselves: apt-get install openssh-server (or the like)"
 
 
 class Sshd:
@@ -24,6 +25,7 @@ class Sshd:
     """
 
     def __init__(self, folder: Path, names: tuple[str, ...] = ("n1", "n2"), options: str = "") -> None:
+        assert os.path.exists(SERVER), MISSING
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.names = names

@@ -1,4 +1,4 @@
-"""Results that are lost with their workers are made again: random graphs on a simulator that keeps values at workers."""
+"""Results lost with their workers are made again: random graphs on a simulator that keeps values at its workers."""
 
 from __future__ import annotations
 
