@@ -22,9 +22,12 @@ class Sshd:
         folder: where its files are.
         names: what hosts are called that are all this server.
         options: further lines of its configuration.
+        hidden: a folder that its sessions see empty, as another machine would. Needs root.
     """
 
-    def __init__(self, folder: Path, names: tuple[str, ...] = ("n1", "n2"), options: str = "") -> None:
+    def __init__(
+        self, folder: Path, names: tuple[str, ...] = ("n1", "n2"), options: str = "", hidden: Path | None = None
+    ) -> None:
         assert os.path.exists(SERVER), MISSING
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -47,7 +50,11 @@ class Sshd:
         )
         if os.getuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)  # where it gives up its rights
-        self.process = subprocess.Popen([SERVER, "-D", "-f", folder / "sshd_config", "-E", folder / "log"])
+        command = [SERVER, "-D", "-f", str(folder / "sshd_config"), "-E", str(folder / "log")]
+        if hidden is not None:
+            hide = f'mount -t tmpfs -o size=1m none {hidden} && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", hide, "sh", *command]
+        self.process = subprocess.Popen(command)
         deadline = time.monotonic() + 10
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):

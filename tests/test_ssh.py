@@ -9,6 +9,8 @@ import ssl
 import subprocess
 import sys
 import time
+import traceback
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -67,8 +69,9 @@ def add(*arrays, seconds=0.0):
 
 
 @gr.task
-def where():
-    return gr.context().worker.split("/")[0], os.getpid()
+def where(seconds=0.0):
+    time.sleep(seconds)
+    return gr.context().worker.split("/")[0], os.getpid(), time.time()
 
 
 def agents() -> list[psutil.Process]:
@@ -108,7 +111,7 @@ def test_results_that_were_lost_are_made_again(cluster, tmp_path, whom):
 
 def test_what_is_left_when_one_machine_goes_does_the_rest(cluster):
     with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
-        assert {w for w, _ in pool.compute([where() for _ in range(1)])} <= {"n1", "n2"}
+        assert {w for w, *_ in pool.compute([where() for _ in range(1)])} <= {"n1", "n2"}
         agents()[0].kill()
         assert until(lambda: len(workers()) == 1)
         assert pool.compute(add(*[big(i) for i in range(20)])) == 100_000 * sum(range(20))
@@ -122,6 +125,41 @@ def test_when_all_machines_are_gone_the_run_ends_with_an_error(cluster):
         agents()[0].kill()
         with pytest.raises(gr.NodeError, match="n1"):
             run.result(timeout=30)
+
+
+def test_machines_come_and_go_during_a_run(cluster):
+    with gr.executors.SSH(["n1"], workers=1) as pool, pool.open() as run:
+        for _ in range(60):
+            run.add(where(0.1))
+        seen = {}
+        for i, done in enumerate(run.as_completed()):
+            name, _, at = done.result()
+            seen.setdefault(name, []).append(at)
+            if i == 2:
+                pool.add("n2")
+            if i == 30:
+                pool.remove("n1")
+                removed = time.time()
+        assert len(seen["n1"]) + len(seen["n2"]) == 60
+        assert max(seen["n1"]) < removed < max(seen["n2"])
+        with pytest.raises(gr.NodeError, match="last"):
+            pool.remove("n2")
+        with pytest.raises(gr.NodeError, match="already"):
+            pool.add("n2")
+        assert len(workers()) == 1
+
+
+def test_results_move_before_a_machine_goes(cluster, tmp_path):
+    notes = tmp_path / "notes"
+    with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
+        last = add(*[big(i, str(notes)) for i in range(40)], seconds=3.0)
+        run = pool.run(last)
+        assert until(lambda: notes.exists() and len(notes.read_text().split()) == 40)
+        time.sleep(0.5)
+        (busy,) = {w.split("/")[0] for w in pool._core.units}
+        pool.remove("n1" if busy == "n2" else "n2")
+        assert run.result(60) == 100_000 * sum(range(40))
+    assert len(notes.read_text().split()) == 40
 
 
 DRIVER = """
@@ -215,8 +253,8 @@ def bad(tmp_path, monkeypatch):
     """Makes a server with something wrong."""
     servers = []
 
-    def make(options: str = "", names: tuple[str, ...] = ("n1",)) -> Sshd:
-        server = Sshd(tmp_path / f"sshd{len(servers)}", names, options)
+    def make(options: str = "", hidden: Path | None = None) -> Sshd:
+        server = Sshd(tmp_path / f"sshd{len(servers)}", ("n1",), options, hidden)
         servers.append(server)
         monkeypatch.setenv("GRAPHRAY_SSH", server.command)
         return server
@@ -281,6 +319,36 @@ def test_a_python_without_graphray(bad, tmp_path):
 def test_one_bad_machine_among_good_ones(bad):
     bad()
     assert refusal(["n1", "no-such-host.invalid"]).host == "no-such-host.invalid"
+
+
+# ---- the user's own modules
+
+
+def test_modules_that_the_machine_does_not_have_travel(bad, tmp_path, monkeypatch):
+    """A module and a package beside the user, imported by tasks and in values; also in one of their functions."""
+    mine = tmp_path / "mine"
+    (mine / "package").mkdir(parents=True)
+    (mine / "package" / "__init__.py").write_text("from .inner import Point\n")
+    (mine / "package" / "inner.py").write_text("class Point:\n    def __init__(self, x):\n        self.x = x\n")
+    (mine / "helpers_of_mine.py").write_text(
+        "import graphray as gr\nimport package\n\n@gr.task\ndef move(p):\n    return package.Point(p.x + 1)\n\n"
+        "@gr.task\ndef fail(p):\n    raise KeyError(p.x)  # for a reason\n"
+    )
+    monkeypatch.syspath_prepend(mine)
+    import helpers_of_mine
+    import package
+
+    bad(hidden=mine)
+    with gr.executors.SSH(["n1"], workers=1) as pool:
+        assert pool.compute(gr.call(os.listdir, str(mine))) == []  # it really is not there
+        moved = pool.compute(helpers_of_mine.move(helpers_of_mine.move(package.Point(1))))
+        assert type(moved) is package.Point
+        assert moved.x == 3
+        with pytest.raises(KeyError) as raised:
+            pool.compute(helpers_of_mine.fail(package.Point(1)))
+        assert "helpers_of_mine.py" in "".join(traceback.format_exception(raised.value))
+    for name in ("helpers_of_mine", "package", "package.inner"):
+        del sys.modules[name]
 
 
 # ---- output

@@ -39,6 +39,7 @@ from graphray.executors.protocol import (
     UnitRecalled,
     ValuesLost,
     WorkerJoined,
+    WorkerLeaves,
     WorkerLost,
 )
 from graphray.executors.retry import backoff
@@ -76,6 +77,7 @@ __all__ = [
     "UnitRecalled",
     "ValuesLost",
     "WorkerJoined",
+    "WorkerLeaves",
     "WorkerLost",
     "cancelled",
 ]
@@ -153,6 +155,8 @@ class Core:
             self.tight = event.tight  # type: ignore[attr-defined]
         elif kind is WorkerLost:
             self._worker_lost(event)  # type: ignore[arg-type]
+        elif kind is WorkerLeaves:
+            self._worker_leaves(event.worker)  # type: ignore[attr-defined]
         elif kind is ValuesLost:
             self._values_lost(event.lost)  # type: ignore[attr-defined]
         if self.delayed and self.delayed[0][0] <= now:
@@ -482,6 +486,15 @@ class Core:
                 self._out.append(Recall(unit))
 
     # ---- workers that go
+
+    def _worker_leaves(self, worker: str) -> None:
+        self.workers.discard(worker)
+        if worker in self.idle:
+            self.idle.remove(worker)
+        following = self.queued.get(worker)
+        if following is not None and following.recalled is None:
+            following.recalled = set()
+            self._out.append(Recall(following))
 
     def _worker_lost(self, event: WorkerLost) -> None:
         self.workers.discard(event.worker)

@@ -66,6 +66,15 @@ class WorkerLost(Event):
         self.inner = inner
 
 
+class WorkerLeaves(Event):
+    """A worker is to get nothing more; it ends what it is at, and will be lost then."""
+
+    __slots__ = ("worker",)
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+
+
 class JobAdded(Event):
     """A new job; `plan` is what its cache has found, if it has one."""
 

@@ -22,6 +22,7 @@ import uuid
 
 from graphray.errors import Failure
 from graphray.executors.base import Executor
+from graphray.executors.carried import Luggage
 from graphray.executors.core import (
     Core,
     Job,
@@ -74,6 +75,7 @@ class Home:
         self.threads = int(info.get("nthreads", 1))
         self.nanny = bool(info.get("nanny"))
         self.places: list[Place] = []
+        self.modules: set[str] = set()  # names of the driver's modules that it was sent
         self.late = False  # we ended it, for a task of it took too long
         self.ended = False  # we ended it, for what it ran was cancelled
 
@@ -109,6 +111,7 @@ class Dask(Executor):
         self._core.locate = self._locate
         self._mail = Mail(self)
         self._holding = Holding()
+        self._luggage = Luggage()
         self._topic = uuid.uuid4().hex[:12]
         self._client: Any = None
         self._own_client = False
@@ -240,6 +243,7 @@ class Dask(Executor):
             place.name,
             frames,
             [r.future for r in inputs],
+            self._luggage.missing(place.home.modules),
             key=f"graphray-{self._topic}-unit-{unit.id}",
             workers=[place.home.address],
             pure=False,
@@ -538,6 +542,7 @@ class Dask(Executor):
         self._forget_unit(unit)
         place.book.tables.pop(unit.id, None)
         place.book.known.clear()
+        place.home.modules.clear()
         return UnitDone(unit.worker, unit, {}, unit.nodes)
 
     def _hear_recalled(self, unit: Unit, found: Any) -> UnitRecalled | None:
@@ -549,6 +554,7 @@ class Dask(Executor):
             self._forget_unit(unit)
             place.book.tables.pop(unit.id, None)
             place.book.known.clear()
+            place.home.modules.clear()  # they were to come with it
             if future is not None:
                 self._client.loop.add_callback(_quietly, self._client._cancel, [future])
             return UnitRecalled(unit, unit.nodes)

@@ -15,6 +15,7 @@ import threading
 from distributed.utils import sync
 
 from graphray.executors import context, marker
+from graphray.executors.carried import unpack
 from graphray.executors.dask.parcel import Parcel
 from graphray.executors.frames import size_of
 from graphray.executors.letters import UnitLetter
@@ -28,6 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
+
+    from graphray.executors.carried import Module
 
 PIECE = 8 << 10  # characters of what is printed that travel in one message: the scheduler keeps the last thousand
 
@@ -221,8 +224,10 @@ def greet(
     }
 
 
-def run_unit(name: str, frames: Sequence[Any], inputs: Sequence[Parcel]) -> Parcel:
-    """Run a unit on a seat."""
+def run_unit(name: str, frames: Sequence[Any], inputs: Sequence[Parcel], modules: Sequence[Module]) -> Parcel:
+    """Run a unit on a seat; `modules` are those of the driver's that this process has not been sent before."""
+    if modules:
+        unpack(modules)
     return _seats[name].run(frames, inputs)
 
 

@@ -6,11 +6,13 @@ import contextlib
 import functools
 import os
 import queue
+import re
 import sys
 import threading
 import time
 
 from graphray.errors import NodeError
+from graphray.executors.core import WorkerLeaves
 from graphray.executors.dask.engine import Dask, Home
 from graphray.executors.ssh.link import Link, ssh
 from graphray.executors.ssh.refusal import refusal
@@ -61,6 +63,8 @@ class SSH(Dask):
         memory: bytes of results that a worker keeps in memory before Dask spills them; by default an even share.
         env: environment variables of the workers.
         directory: their working directory.
+        listen: the address of this machine at which they reach its scheduler; by default all of them. With "127.0.0.1",
+            or where it cannot be reached from there, a node does so through its SSH connection.
 
     Raises:
         ImportError: Dask is not installed here.
@@ -80,6 +84,7 @@ class SSH(Dask):
         memory: int | None = None,
         env: Mapping[str, str] | None = None,
         directory: str | None = None,
+        listen: str | None = None,
     ) -> None:
         super().__init__("")
         for option, number in (("workers", workers), ("threads_per_task", threads_per_task)):
@@ -92,6 +97,7 @@ class SSH(Dask):
         self._threads_given = threads_per_task is not None
         self._options = {"workers": workers, "python": python, "memory": memory, "directory": directory}
         self._env = dict(env or {})
+        self._listen = listen
         self._nodes = [Node(h) for h in listed]
         self._scheduler: Any = None
         self._runner: Any = None
@@ -129,7 +135,9 @@ class SSH(Dask):
 
         async def make() -> Any:
             with configure():
-                scheduler = QuietScheduler(protocol="tls", security=security, port=0, dashboard=False)
+                scheduler = QuietScheduler(
+                    protocol="tls", host=self._listen, security=security, port=0, dashboard=False
+                )
                 return await scheduler
 
         self._scheduler = sync(self._runner.loop, make)
@@ -151,8 +159,8 @@ class SSH(Dask):
     def _port(self) -> int:
         return int(self._scheduler.address.rpartition(":")[2])
 
-    def _connect_to(self, node: Node) -> None:
-        command = ssh(node.host, str(self._options["python"] or sys.executable))
+    def _connect_to(self, node: Node, options: Sequence[str] = ()) -> None:
+        command = ssh(node.host, str(self._options["python"] or sys.executable), options)
         try:
             node.link = Link(node.host, command, functools.partial(self._hear_node, node))
         except FileNotFoundError as error:
@@ -170,15 +178,13 @@ class SSH(Dask):
         if problem:
             raise NodeError(f"{node.host}: {problem}", node.host)
         there, here = _addresses(node.about)
+        if self._listen is not None:
+            here = [self._listen]
         assert node.link is not None
         node.link.send("probe", addresses=here, port=self._port)
-        address = self._expect(node, "reached", deadline)["address"]
+        address, port = self._expect(node, "reached", deadline)["address"], self._port
         if address is None:
-            raise NodeError(
-                f"{node.host}: none of the addresses {', '.join(here)} of this machine can be reached from there, "
-                f"port {self._port}",
-                node.host,
-            )
+            address, port = self._forward(node)
         count = self._options["workers"] or int(node.about["cores"])
         node.link.send(
             "start",
@@ -187,7 +193,7 @@ class SSH(Dask):
             directory=self._options["directory"],
             environment=self._environment(),
             worker={
-                "scheduler": f"tls://{_bracketed(address)}:{self._port}",
+                "scheduler": f"tls://{_bracketed(address)}:{port}",
                 "host": there,
                 "credentials": list(self._authority.credentials(node.host)),
                 "memory": self._options["memory"] or "auto",
@@ -200,6 +206,64 @@ class SSH(Dask):
                 self._take(node, *node.heard.get_nowait())
             except queue.Empty:
                 return
+
+    def _forward(self, node: Node) -> tuple[str, int]:
+        """Connect anew, with a way back to the scheduler through the connection; its address and port on the node."""
+        assert node.link is not None
+        node.link.close()
+        node.heard = queue.SimpleQueue()
+        own = self._listen or "127.0.0.1"
+        options = ["-o", "ExitOnForwardFailure=yes", "-R", f"127.0.0.1:0:{_bracketed(own)}:{self._port}"]
+        self._connect_to(node, options)
+        self._expect(node, "hello", time.monotonic() + HELLO)
+        found = re.search(r"Allocated port (\d+) for remote forward", "".join(node.link.said))
+        if found is None:
+            text = f"{node.host}: it cannot reach this machine, and its ssh server forwards nothing"
+            raise NodeError(text, node.host)
+        return "127.0.0.1", int(found[1])
+
+    # ---- coming and going
+
+    def add(self, host: str) -> None:
+        """Join another machine; during a run, too.
+
+        Raises:
+            NodeError: it cannot be joined, or is there already.
+        """
+        if any(n.host == host and not n.gone for n in self._nodes):
+            raise NodeError(f"{host} has joined already", host)
+        node = Node(host)
+        if self._client is not None:
+            try:
+                self._connect_to(node)
+                self._admit(node)
+            except BaseException:
+                if node.link is not None:
+                    node.link.close()
+                raise
+        self._nodes = [*[n for n in self._nodes if n.host != host], node]
+
+    def remove(self, host: str, timeout: float = 60.0) -> None:
+        """Let a machine go: what runs there may end within `timeout` seconds, and its results move to others.
+
+        Raises:
+            NodeError: it is not there, or it is the last one.
+        """
+        node = next((n for n in self._nodes if n.host == host and not n.gone), None)
+        if node is None or node.link is None:
+            raise NodeError(f"{host} has not joined", host)
+        if all(n is node or n.gone for n in self._nodes):
+            raise NodeError(f"{host} is the last machine; close the executor instead", host)
+        homes = [h for h in list(self._homes.values()) if self._node_of(h) is node]
+        names = [p.name for h in homes for p in h.places]
+        for name in names:
+            self.post(WorkerLeaves(name))
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and not self._core.units.keys().isdisjoint(names):
+            time.sleep(0.02)
+        with contextlib.suppress(Exception):
+            self._client.retire_workers([h.address for h in homes], close_workers=False)
+        node.link.close()
 
     def _environment(self) -> dict[str, str]:
         threads = dict.fromkeys(_THREAD_VARIABLES, str(self.threads_per_task))
@@ -255,7 +319,7 @@ class SSH(Dask):
 
     async def _remove_worker(self, address: str) -> None:
         with contextlib.suppress(Exception):
-            await self._scheduler.remove_worker(address, safe=True, stimulus_id="graphray-node-gone")
+            await self._scheduler.remove_worker(address, stimulus_id="graphray-node-gone")
 
     def _node_of(self, home: Home) -> Node | None:
         host = home.name.rpartition("/")[0]
