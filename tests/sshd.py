@@ -11,6 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
+
 SERVER = shutil.which("sshd") or "/usr/sbin/sshd"
 MISSING = "no ssh server here, which these tests start for themselves: apt-get install openssh-server (or the like)"
 
@@ -72,10 +74,18 @@ class Sshd:
         kind, body = key.read_text().split()[:2]
         (self.folder / "known").write_text(f"[127.0.0.1]:{self.port} {kind} {body}\n")
 
+    def running(self, module: str) -> list[psutil.Process]:
+        """The processes of graphray's that run in its sessions: those of "ssh.agent", or "ssh.node"."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                connection = process.environ().get("SSH_CONNECTION", "")
+                if connection.endswith(f" {self.port}") and module in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     def close(self) -> None:
         """End it, and what still goes on in its sessions."""
-        import psutil
-
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):

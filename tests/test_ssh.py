@@ -19,21 +19,27 @@ from sshd import Sshd
 
 import graphray as gr
 from graphray.executors.ssh.certificates import Authority, context
+from graphray.executors.store.directory import disk_place, sweep
 from graphray.testing import Capabilities, ExecutorSuite
+
+SERVERS: list[Sshd] = []  # that run now
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A server that is two machines, `n1` and `n2`; the ssh that knows it."""
     server = Sshd(tmp_path_factory.mktemp("sshd"))
+    SERVERS.append(server)
     before = os.environ.get("GRAPHRAY_SSH")
     os.environ["GRAPHRAY_SSH"] = server.command
     yield server
+    sweep(disk_place())  # as the next start would: some agents were killed
     if before is None:
         del os.environ["GRAPHRAY_SSH"]
     else:
         os.environ["GRAPHRAY_SSH"] = before
     server.close()
+    SERVERS.remove(server)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -75,12 +81,11 @@ def where(seconds=0.0):
 
 
 def agents() -> list[psutil.Process]:
-    """The agents of all executors of this process, which are the servers' grandchildren."""
-    return [p for p in psutil.process_iter(["cmdline"]) if "ssh.agent" in " ".join(p.info["cmdline"] or ())]
+    return [p for server in SERVERS for p in server.running("ssh.agent")]
 
 
 def workers() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["cmdline"]) if "ssh.node" in " ".join(p.info["cmdline"] or ())]
+    return [p for server in SERVERS for p in server.running("ssh.node")]
 
 
 def until(true, patience=10.0):
@@ -256,12 +261,14 @@ def bad(tmp_path, monkeypatch):
     def make(options: str = "", hidden: Path | None = None) -> Sshd:
         server = Sshd(tmp_path / f"sshd{len(servers)}", ("n1",), options, hidden)
         servers.append(server)
+        SERVERS.append(server)
         monkeypatch.setenv("GRAPHRAY_SSH", server.command)
         return server
 
     yield make
     for server in servers:
         server.close()
+        SERVERS.remove(server)
 
 
 def refusal(hosts=("n1",), **options) -> gr.NodeError:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from graphray.executors.store.directory import Directory
 
 SILENCE = 30.0  # seconds without a word from the driver after which it is taken to be gone
 PIECE = 32 << 10  # bytes of output in one message
@@ -41,7 +42,7 @@ class Agent:
     def __init__(self, messages: Messages) -> None:
         self.messages = messages
         self.config: Mapping[str, Any] = {}
-        self.folder = ""
+        self.folder: Directory | None = None  # of what workers spill, and the like
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.ready: set[str] = set()
         self.numbered = 0
@@ -80,8 +81,8 @@ class Agent:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
             _kill(process)
-        if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder is not None:
+            self.folder.remove()
 
     def _listen_for_silence(self) -> None:
         while time.monotonic() - self.heard < SILENCE:
@@ -102,9 +103,7 @@ class Agent:
 
     def _do_start(self, count: int, **config: Any) -> None:
         """Start workers."""
-        import tempfile
-
-        from graphray.executors.store.directory import disk_place
+        from graphray.executors.store.directory import Directory, disk_place, sweep
 
         if config.get("directory"):
             try:
@@ -113,7 +112,8 @@ class Agent:
                 self.messages.send("failed", text=f"the working directory cannot be used: {error}")
                 return
         try:
-            self.folder = tempfile.mkdtemp(prefix=f"graphray-node-{os.getpid()}-", dir=disk_place())
+            sweep(disk_place())  # what agents have left that were killed
+            self.folder = Directory(disk_place())
         except OSError as error:
             self.messages.send("failed", text=f"there is no place for temporary files: {error}")
             return
@@ -150,7 +150,8 @@ class Agent:
         )
         self.workers[name] = process
         assert process.stdin is not None
-        settings = {**self.config["worker"], "name": name, "folder": self.folder}
+        assert self.folder is not None
+        settings = {**self.config["worker"], "name": name, "folder": self.folder.path}
         with contextlib.suppress(OSError):
             process.stdin.write(json.dumps(settings).encode() + b"\n")
             process.stdin.flush()

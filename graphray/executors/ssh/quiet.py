@@ -37,9 +37,12 @@ def configure() -> Any:
 def silenced() -> Iterator[None]:
     """What Dask's scheduler logs in the driver's process is not for the user: the engine says what counts."""
     levels = {
-        "distributed.scheduler": logging.ERROR,
-        "distributed.core": logging.WARNING,
-        "distributed.comm": logging.ERROR,
+        "distributed": logging.ERROR,
+        "distributed.scheduler": logging.CRITICAL,
+        "distributed.core": logging.CRITICAL,
+        "distributed.comm": logging.CRITICAL,
+        "distributed.batched": logging.CRITICAL,
+        "distributed.utils": logging.CRITICAL,
     }
     before = {name: logging.getLogger(name).level for name in levels}
     for name, level in levels.items():
