@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 
+import numpy as np
 import pytest
 
 import graphray as gr
@@ -63,3 +68,127 @@ class TestDask(ExecutorSuite):
 
     def other(self):
         return gr.executors.Dask(self.cluster)
+
+
+# ---- workers that go
+
+
+@gr.task
+def big(i, path):
+    with open(path, "a") as file:
+        file.write(f"{i} {os.getpid()}\n")
+    return np.full(100_000, float(i))
+
+
+@gr.task
+def add(*arrays, seconds=0.0):
+    time.sleep(seconds)
+    return sum(float(a.sum()) for a in arrays)
+
+
+@gr.task
+def end_process(i):
+    os._exit(3)
+
+
+@gr.task
+def both(i):
+    return threading.current_thread().name, gr.context().worker, np.full(50_000, i)
+
+
+def until(true, patience=20.0):
+    deadline = time.monotonic() + patience
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def test_results_that_were_lost_with_a_worker_are_made_again(cluster, tmp_path):
+    notes = tmp_path / "notes"
+    with gr.executors.Dask(cluster) as pool:
+        run = pool.run(add(*[big(i, str(notes)) for i in range(40)], seconds=2.0))
+        assert until(lambda: notes.exists() and len(notes.read_text().split()) >= 80)
+        made = {int(line.split()[1]) for line in notes.read_text().splitlines()}
+        assert len(made) == 2
+        time.sleep(0.3)
+        os.kill(made.pop(), signal.SIGKILL)
+        assert run.result(60) == 100_000 * sum(range(40))
+    assert len(notes.read_text().splitlines()) <= 80
+
+
+def test_a_task_that_kills_its_workers_fails_alone(cluster):
+    with gr.executors.Dask(cluster) as pool:
+        found = pool.compute([add(), end_process(1), add()], on_error="collect")
+        assert found[0] == found[2] == 0
+        assert isinstance(found[1].error, gr.WorkerDied)
+
+
+def test_a_worker_with_two_threads_runs_two_units(tmp_path):
+    with started(1, 2, place=tmp_path) as address, gr.executors.Dask(address) as pool:
+        assert until(lambda: pool.compute(gr.call(int)) == 0 and pool.workers == 2)
+        found = pool.compute([both(i) for i in range(400)])
+        assert len({worker for _, worker, _ in found}) == 2
+        assert [int(array[7]) for *_, array in found] == list(range(400))
+
+
+def test_a_client_stays_open_and_others_may_use_the_cluster(cluster):
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as client:
+        with gr.executors.Dask(client) as pool:
+            assert pool.compute(add(np.ones(3))) == 3.0
+            assert client.submit(pow, 2, 3).result() == 8
+        assert client.submit(pow, 2, 4).result() == 16
+
+
+def test_two_executors_on_one_cluster_do_not_meet(cluster):
+    with gr.executors.Dask(cluster) as one, gr.executors.Dask(cluster) as other:
+        runs = [pool.run([both(i) for i in range(50)]) for pool in (one, other)]
+        for run in runs:
+            assert [int(array[0]) for *_, array in run.result()] == list(range(50))
+
+
+def test_results_are_gone_from_the_cluster_once_nobody_holds_them(cluster):
+    from distributed import Client
+
+    with gr.executors.Dask(cluster) as pool, Client(cluster, set_as_default=False) as client:
+
+        def keys():
+            def ours(dask_scheduler):
+                return [key for key in dask_scheduler.tasks if str(key).startswith("graphray-")]
+
+            return client.run_on_scheduler(ours)
+
+        run = pool.run([both(i) for i in range(20)])
+        run.result()
+        assert len(keys()) >= 20
+        del run
+        assert until(lambda: not keys())
+
+
+# ---- what cannot be used
+
+
+def test_a_cluster_that_is_not_there(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    with gr.executors.Dask(f"tcp://127.0.0.1:{port}") as pool, pytest.raises(gr.NodeError, match=str(port)):
+        pool.compute(add())
+    assert time.monotonic() - began < 30
+
+
+def test_what_is_no_cluster():
+    with pytest.raises(TypeError, match="not int"):
+        gr.executors.Dask(3)
+    with pytest.raises(ValueError, match="says no address"):
+        gr.Graph(add()).compute(executor="dask://")
+    with pytest.raises(ValueError, match="says no host"):
+        gr.Graph(add()).compute(executor="ssh://")
+
+
+def test_a_worker_with_another_version_is_not_used(cluster, monkeypatch):
+    monkeypatch.setattr(gr, "__version__", "0.0.7")
+    with gr.executors.Dask(cluster) as pool, pytest.raises(gr.NodeError, match=r"here is 0\.0\.7"):
+        pool.compute(add())

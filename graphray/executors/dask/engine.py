@@ -20,7 +20,7 @@ import sys
 import time
 import uuid
 
-from graphray.errors import Failure
+from graphray.errors import Failure, NodeError
 from graphray.executors.base import Executor
 from graphray.executors.carried import Luggage
 from graphray.executors.core import (
@@ -32,6 +32,7 @@ from graphray.executors.core import (
     WorkerJoined,
     WorkerLost,
 )
+from graphray.executors.dask.loop import Loop
 from graphray.executors.dask.remote import Remote
 from graphray.executors.holding import Holding
 from graphray.executors.mail import Book, Mail
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is ended
 PATIENCE = 5.0  # seconds for what is said to the cluster at the end
+CONNECTING = 10.0  # seconds that a scheduler has to answer
 GREETING = 30.0  # seconds that a worker has to say what it is
 
 
@@ -115,6 +117,7 @@ class Dask(Executor):
         self._topic = uuid.uuid4().hex[:12]
         self._client: Any = None
         self._own_client = False
+        self._loop_thread: Loop | None = None
         self._homes: dict[str, Home] = {}
         self._places: dict[str, Place] = {}
         self._units: dict[int, Unit] = {}
@@ -151,7 +154,15 @@ class Dask(Executor):
         return []
 
     def _connect(self, client: Any) -> Any:
-        return client(self._cluster, set_as_default=False)
+        try:
+            return client(self._cluster, set_as_default=False, timeout=CONNECTING, loop=self._start_loop())
+        except (OSError, TimeoutError) as error:
+            text = f"the scheduler {self._cluster} does not answer: {error}"
+            raise NodeError(text, str(self._cluster)) from error
+
+    def _start_loop(self) -> Any:
+        self._loop_thread = Loop()
+        return self._loop_thread.io
 
     def _say(self, message: Any) -> None:
         """Have the dispatching thread hear something; from any thread."""
@@ -186,8 +197,16 @@ class Dask(Executor):
     def stop(self, wait: bool) -> None:
         """Leave the cluster; what still runs there of ours is ended."""
         client, self._client = self._client, None
-        if client is None:
-            return
+        if client is not None:
+            self._leave_cluster(client)
+        self._stop_loop()
+
+    def _stop_loop(self) -> None:
+        loop, self._loop_thread = self._loop_thread, None
+        if loop is not None:
+            loop.stop()
+
+    def _leave_cluster(self, client: Any) -> None:
         with contextlib.suppress(Exception):
             futures = list(self._futures.values())
             if futures:
@@ -429,7 +448,7 @@ class Dask(Executor):
             return
         problem = _unfit(found)
         if problem:
-            self._hear_refused(home, RuntimeError(problem))
+            self._hear_refused(home, NodeError(problem, home.address))
             return
         for place in home.places:
             self._places[place.name] = place
@@ -444,7 +463,7 @@ class Dask(Executor):
         self._refusals[home.address] = error
         if not self._places and set(self._homes) <= set(self._refusals):
             text = f"no worker of the cluster can be used; {home.name} ({home.address}): {error}"
-            failure = RuntimeError(text)
+            failure = NodeError(text, home.address)
             for job in list(self._runs):
                 self.post(JobClosed(job, failure))
 

@@ -100,7 +100,6 @@ class SSH(Dask):
         self._listen = listen
         self._nodes = [Node(h) for h in listed]
         self._scheduler: Any = None
-        self._runner: Any = None
         self._authority: Any = None
         self._lost_links: set[str] = set()
 
@@ -120,14 +119,13 @@ class SSH(Dask):
             raise
 
     def _start_scheduler(self) -> None:
-        from distributed.utils import LoopRunner, sync
+        from distributed.utils import sync
 
         from graphray.executors.ssh.certificates import Authority, RunSecurity
         from graphray.executors.ssh.quiet import QuietScheduler, configure, silenced
 
         self._authority = Authority()
-        self._runner = LoopRunner(asynchronous=False)
-        self._runner.start()
+        loop = self._io = self._start_loop()
         security = RunSecurity(self._authority.credentials("driver"))
 
         self._silence = silenced()
@@ -140,7 +138,7 @@ class SSH(Dask):
                 )
                 return await scheduler
 
-        self._scheduler = sync(self._runner.loop, make)
+        self._scheduler = sync(loop, make)
         self._security = security
 
     def _connect(self, client: Any) -> Any:
@@ -152,7 +150,7 @@ class SSH(Dask):
                 security=self._security,
                 set_as_default=False,
                 direct_to_workers=True,
-                loop=self._runner.loop,
+                loop=self._io,
             )
 
     @property
@@ -351,6 +349,9 @@ class SSH(Dask):
 
     # ---- the end
 
+    def _stop_loop(self) -> None:
+        """Not yet: the scheduler is in there."""
+
     def stop(self, wait: bool) -> None:
         """End all that runs on the nodes, and the connections."""
         super().stop(wait)
@@ -363,12 +364,10 @@ class SSH(Dask):
             from distributed.utils import sync
 
             with contextlib.suppress(Exception):
-                sync(self._runner.loop, self._scheduler.close, callback_timeout=5)
+                sync(self._io, self._scheduler.close, callback_timeout=5)
             self._scheduler = None
             self._silence.__exit__(None, None, None)
-        if self._runner is not None:
-            self._runner.stop()
-            self._runner = None
+        super()._stop_loop()
 
 
 def _why_not(node: Node) -> NodeError:
