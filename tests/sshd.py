@@ -86,6 +86,8 @@ class Sshd:
 
     def close(self) -> None:
         """End it, and what still goes on in its sessions."""
+        if self.process.returncode is not None:
+            return
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):

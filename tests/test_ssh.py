@@ -18,6 +18,7 @@ import pytest
 from sshd import Sshd
 
 import graphray as gr
+from graphray.cli import main as graphray_cli
 from graphray.executors.ssh.certificates import Authority, context
 from graphray.executors.store.directory import disk_place, sweep
 from graphray.testing import Capabilities, ExecutorSuite
@@ -326,6 +327,14 @@ def test_a_python_without_graphray(bad, tmp_path):
 def test_one_bad_machine_among_good_ones(bad):
     bad()
     assert refusal(["n1", "no-such-host.invalid"]).host == "no-such-host.invalid"
+
+
+def test_the_command_line_says_it_in_one_line(bad, capfd, tmp_path):
+    bad().close()
+    (tmp_path / "pipeline.py").write_text("import graphray as gr\n\n@gr.task\ndef pipeline():\n    return 1\n")
+    assert graphray_cli(["run", str(tmp_path / "pipeline.py"), "--executor", "ssh://n1"]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("graphray run: n1: connection refused")
 
 
 # ---- the user's own modules

@@ -57,7 +57,7 @@ class Link:
             self.process.stdin.flush()
         self._threads = [
             threading.Thread(target=target, name=f"graphray-{what}-{name}", daemon=True)
-            for target, what in ((self._read, "link"), (self._read_errors, "stderr"), (self._ping, "ping"))
+            for target, what in ((self._read_errors, "stderr"), (self._ping, "ping"), (self._read, "link"))
         ]
         self._done = threading.Event()
         for thread in self._threads:
@@ -77,7 +77,7 @@ class Link:
             pass
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
-        self._threads[1].join(PATIENCE)  # what ssh says about it comes first
+        self._threads[0].join(PATIENCE)  # what ssh says about it comes first
         self._hear(self, "ended", {})
 
     def _skip_noise(self) -> bool:
