@@ -13,9 +13,19 @@ For example:
 
 from __future__ import annotations
 
-from graphray.errors import Cancelled, Failure, GraphrayError, ImpureTask, RemoteError, TaskTimeout, WorkerDied
+from graphray.errors import (
+    Cancelled,
+    Failure,
+    GraphrayError,
+    ImpureTask,
+    RemoteError,
+    ResourceError,
+    TaskTimeout,
+    WorkerDied,
+)
 from graphray.graph.dataflow import Graph, compute
 from graphray.graph.fan import combine, map, reduce
+from graphray.graph.gang import Gang, gang
 from graphray.graph.iterate import iterate
 from graphray.graph.node import Node
 from graphray.graph.operators import eq, getattr
@@ -36,11 +46,13 @@ __all__ = [
     "Cancelled",
     "Context",
     "Failure",
+    "Gang",
     "Graph",
     "GraphrayError",
     "ImpureTask",
     "Node",
     "RemoteError",
+    "ResourceError",
     "Task",
     "TaskTimeout",
     "WorkerDied",
@@ -51,6 +63,7 @@ __all__ = [
     "eq",
     "executors",
     "file",
+    "gang",
     "getattr",
     "glob",
     "input",

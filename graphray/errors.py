@@ -44,6 +44,10 @@ class WorkerDied(GraphrayError):
         self.memory = memory
 
 
+class ResourceError(GraphrayError):
+    """A task asks for more than any machine of the executor has, or a gang for more workers than there are."""
+
+
 class ImpureTask(GraphrayError):
     """A task is no function of its arguments: it changes them, or gives something else each time (`audit=True`)."""
 
