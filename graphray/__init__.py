@@ -20,11 +20,13 @@ from graphray.errors import (
     ImpureTask,
     NodeError,
     RemoteError,
+    ResourceError,
     TaskTimeout,
     WorkerDied,
 )
 from graphray.graph.dataflow import Graph, compute
 from graphray.graph.fan import combine, map, reduce
+from graphray.graph.gang import Gang, gang
 from graphray.graph.iterate import iterate
 from graphray.graph.node import Node
 from graphray.graph.operators import eq, getattr
@@ -45,12 +47,14 @@ __all__ = [
     "Cancelled",
     "Context",
     "Failure",
+    "Gang",
     "Graph",
     "GraphrayError",
     "ImpureTask",
     "Node",
     "NodeError",
     "RemoteError",
+    "ResourceError",
     "Task",
     "TaskTimeout",
     "WorkerDied",
@@ -61,6 +65,7 @@ __all__ = [
     "eq",
     "executors",
     "file",
+    "gang",
     "getattr",
     "glob",
     "input",

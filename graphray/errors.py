@@ -56,6 +56,10 @@ class NodeError(GraphrayError):
         self.host = host
 
 
+class ResourceError(GraphrayError):
+    """A task asks for more than any machine of the executor has, or a gang for more workers than there are."""
+
+
 class ImpureTask(GraphrayError):
     """A task is no function of its arguments: it changes them, or gives something else each time (`audit=True`)."""
 

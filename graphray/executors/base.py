@@ -26,8 +26,10 @@ from graphray.executors.core import (
     JobClosed,
     NodesAdded,
     Recall,
+    Refit,
     Released,
     Retry,
+    RunTogether,
     Tick,
     UnitDone,
     WorkerJoined,
@@ -92,6 +94,25 @@ class Executor:
 
     def stop(self, wait: bool) -> None:
         """End the workers: after the node they are at if `wait`, else at once."""
+
+    def resources(self) -> Mapping[str, float | Sequence[str]]:
+        """What the machine has, for tasks with `resources=`; asked when the first of them comes.
+
+        By default what is found on this one. An engine whose workers are elsewhere says what they have as they join.
+        """
+        from graphray.executors.supply import find
+
+        return find() if self.shares_memory else {}
+
+    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+        """Have another worker take an idle one's place; see `protocol.Refit`. Only for `Core(fits=True)`."""
+        raise NotImplementedError
+
+    def meeting_place(self, unit: Unit) -> str:
+        """A "host:port" where `unit.worker`, of rank 0, can listen for the others of its gang."""
+        from graphray.executors.membership import free_address
+
+        return free_address()
 
     def next_events(self, timeout: float | None) -> list[Any]:
         """News, waiting for it for up to `timeout` seconds; overridden by an engine with other things to wait for."""
@@ -263,7 +284,7 @@ class Executor:
                 raise RuntimeError(f"the {self.name} executor is closed")
             if self._thread is None:
                 for worker in self.start():
-                    self._news.put(WorkerJoined(worker))
+                    self._news.put(WorkerJoined(worker, resources=self.resources))
                 self._thread = threading.Thread(target=self._dispatch, name=f"graphray-{self.name}", daemon=True)
                 self._thread.start()
                 atexit.register(self._close_at_exit)
@@ -331,12 +352,11 @@ class Executor:
     def _do(self, instruction: Instruction) -> None:
         kind = type(instruction)
         if kind is RunUnit:
-            unit = instruction.unit  # type: ignore[attr-defined]
-            run = self._runs.get(unit.job)
-            if run is not None:
-                first = unit.nodes[0]._task.name
-                run.publish(events.UnitStarted(time.time(), unit.worker, len(unit.nodes), first, unit.id))
-            self.start_unit(unit)
+            self._start(instruction.unit)  # type: ignore[attr-defined]
+        elif kind is RunTogether:
+            self._start_gang(instruction.units)  # type: ignore[attr-defined]
+        elif kind is Refit:
+            self.refit_worker(instruction.worker, instruction.accelerators, instruction.fresh)  # type: ignore[attr-defined]
         elif kind is Recall:
             self.recall_unit(instruction.unit, instruction.cancelled)  # type: ignore[attr-defined]
         elif kind is Retry:
@@ -351,6 +371,25 @@ class Executor:
             run = self._runs.get(instruction.job)  # type: ignore[attr-defined]
             if run is not None:
                 self._end(run, instruction.error)  # type: ignore[attr-defined]
+
+    def _start(self, unit: Unit) -> None:
+        run = self._runs.get(unit.job)
+        if run is not None:
+            first = unit.nodes[0]._task.name
+            run.publish(events.UnitStarted(time.time(), unit.worker, len(unit.nodes), first, unit.id))
+        self.start_unit(unit)
+
+    def _start_gang(self, units: Sequence[Unit]) -> None:
+        party = units[0].grant.party  # type: ignore[union-attr]
+        try:
+            party.address = self.meeting_place(units[0])
+        except OSError as error:
+            for unit in units:
+                self.failed(unit.job, party.node, error)
+                self.post(UnitDone(unit.worker, unit, {}, failed=(party.node, error)))
+            return
+        for unit in units:
+            self._start(unit)
 
     def _end(self, run: BaseRun, error: BaseException | None) -> None:
         if self._runs.pop(run.job, None) is not None:
@@ -375,7 +414,7 @@ class Executor:
     def _given_up(self, instruction: GivenUp) -> None:
         """A node took its workers with it: the driver tells of it, as nobody else lives to do so."""
         job, node, error = instruction.job, instruction.node, instruction.error
-        if job.capsules is not None:
+        if job.capsules is not None and instruction.worker:
             with contextlib.suppress(Exception):  # an input that cannot be read here
                 inputs = {n: self.load(v) for n, v in instruction.inputs.items()}
                 job.capsules.write(node, inputs, error, instruction.worker, sum(job.attempts.get(node, (0, 1))))

@@ -17,7 +17,9 @@ import weakref
 from itertools import count
 
 from graphray.errors import Cancelled, Failure, TaskTimeout, WorkerDied
+from graphray.executors import gangs
 from graphray.executors.job import Job, Unit
+from graphray.executors.placement import Placement
 from graphray.executors.protocol import (
     Again,
     Done,
@@ -30,9 +32,11 @@ from graphray.executors.protocol import (
     MemoryTight,
     NodesAdded,
     Recall,
+    Refit,
     Released,
     Retry,
     Run,
+    RunTogether,
     Tick,
     UnitDelayed,
     UnitDone,
@@ -41,6 +45,7 @@ from graphray.executors.protocol import (
     WorkerJoined,
     WorkerLeaves,
     WorkerLost,
+    WorkersExpected,
 )
 from graphray.executors.retry import backoff
 
@@ -67,9 +72,11 @@ __all__ = [
     "MemoryTight",
     "NodesAdded",
     "Recall",
+    "Refit",
     "Released",
     "Retry",
     "Run",
+    "RunTogether",
     "Tick",
     "Unit",
     "UnitDelayed",
@@ -79,6 +86,7 @@ __all__ = [
     "WorkerJoined",
     "WorkerLeaves",
     "WorkerLost",
+    "WorkersExpected",
     "cancelled",
 ]
 
@@ -102,9 +110,18 @@ class Core:
         ahead: give a busy worker its next unit already, while there is plenty; for engines where the way to a worker
             takes time.
         expected: how many workers there will be. What comes first leaves the others their share.
+        fits: a worker sees only the accelerators that it was started with, and the engine understands `Refit`.
+        gangs: the workers can run units that wait for each other.
     """
 
-    def __init__(self, sequential: bool = False, ahead: bool = False, expected: int = 1) -> None:
+    def __init__(
+        self,
+        sequential: bool = False,
+        ahead: bool = False,
+        expected: int = 1,
+        fits: bool = False,
+        gangs: bool = False,
+    ) -> None:
         self.sequential = sequential
         self.ahead = ahead
         self.expected = expected
@@ -120,6 +137,7 @@ class Core:
         # Where values are, for engines that keep them apart: bytes and place of one, and the place of each worker.
         self.locate: Callable[[Any], tuple[int, str]] | None = None
         self.seats: dict[str, str] = {}
+        self.placement = Placement(self, fits, gangs)  # nodes that ask for resources
         self.tight = False  # little memory is left for results
         self.delayed: list[tuple[float, int, Job, Node]] = []  # a heap: nodes to be called again, and when
         self._ids = count(1)
@@ -150,7 +168,10 @@ class Core:
             self._close(event.job, event.error)  # type: ignore[attr-defined]
         elif kind is WorkerJoined:
             self.workers.add(event.worker)  # type: ignore[attr-defined]
-            self.idle.append(event.worker)  # type: ignore[attr-defined]
+            self.placement.joined(event)  # type: ignore[arg-type]
+        elif kind is WorkersExpected:
+            self.expected = event.number  # type: ignore[attr-defined]
+            self.placement.stale = True
         elif kind is MemoryTight:
             self.tight = event.tight  # type: ignore[attr-defined]
         elif kind is WorkerLost:
@@ -161,10 +182,13 @@ class Core:
             self._values_lost(event.lost)  # type: ignore[attr-defined]
         if self.delayed and self.delayed[0][0] <= now:
             self._call_again()
+        placement = self.placement
+        if placement.inbox or placement.waiting or placement.stale or placement.fitted or placement.held:
+            placement.place()
         self._assign()
-        if self.idle and self.units:
+        if (self.idle or placement.held) and self.units:
             self._recall()
-        elif self.ahead and not self.tight:
+        elif self.ahead and not self.tight and not placement.short:
             self._assign_ahead()
         out, self._out = self._out, []  # not kept: what it tells of may be let go of
         return out
@@ -172,20 +196,28 @@ class Core:
     @property
     def watchful(self) -> bool:
         """Whether time alone may call for something: somebody is idle while units may hide work."""
-        return bool(self.idle) and any(u.shared and u.recalled is None for u in self.units.values())
+        return bool(self.idle or self.placement.held) and any(
+            u.shared and u.recalled is None for u in self.units.values()
+        )
 
     def wait(self, now: float) -> float | None:
         """In how many seconds, without other news, time alone calls for something; None: never."""
-        return max(0.0, self.delayed[0][0] - now) if self.delayed else None
+        at = self.placement.wait()
+        if self.delayed:
+            at = min(at, self.delayed[0][0]) if at is not None else self.delayed[0][0]
+        return max(0.0, at - now) if at is not None else None
 
     # ---- jobs
 
     def _job_added(self, event: JobAdded) -> None:
         self.jobs.append(event.job)
+        event.job.asking = self.placement.inbox
         self._add(event.job, event.job.roots, event.plan)
 
     def _add(self, job: Job, roots: Sequence[Node], plan: Plan | None) -> None:
         job.add(roots, self.sequential, plan)
+        if job.requests:
+            self.placement.stale = True
         self._check_finished(job)
 
     def _check_finished(self, job: Job) -> None:
@@ -207,7 +239,17 @@ class Core:
         for unit in (*self.units.values(), *self.queued.values()):
             if unit.job is job:
                 self._out.append(Recall(unit, cancelled=True))
+        self.placement.end(job)
         self._out.append(Finished(job, error))
+
+    def _give_up(self, job: Job, node: Node, error: BaseException) -> None:
+        """A node that is ready (or, where that ends the run, any) cannot be had."""
+        self._out.append(GivenUp(job, node, error, "", {}))
+        if not job.collect:
+            self._end(job, error)
+            return
+        job.fail(node, error)
+        self._check_finished(job)
 
     # ---- handing out units
 
@@ -252,7 +294,7 @@ class Core:
     def _assign_ahead(self) -> None:
         """Give busy workers their next units, so that none waits for the driver between two."""
         for worker, unit in self.units.items():
-            if worker in self.queued or unit.recalled is not None:
+            if worker in self.queued or unit.recalled is not None or unit.grant is not None:
                 continue
             for job in self.jobs:
                 if self._plenty(job):
@@ -407,6 +449,8 @@ class Core:
     def _unit_done(self, event: UnitDone) -> None:
         unit = event.unit
         job = unit.job
+        if event.worn:
+            self.placement.worn[event.worker] = event.worn
         self._leave(event.worker, unit)
         for task, (calls, seconds) in event.spent.items():
             tally = self.costs.get(task)
@@ -416,6 +460,9 @@ class Core:
                 tally[0] += calls
                 tally[1] += seconds
         if job.over or unit.void:
+            return
+        if unit.grant is not None and unit.grant.party.request.gang is not None:
+            gangs.member_done(self, unit.grant, event)
             return
         if event.failed is not None:
             node, error = event.failed
@@ -435,6 +482,8 @@ class Core:
             job.finish_sequence(unit, event.values)
         elif event.left or event.awaiting or unit.recalled:
             job.take_back(unit, event)
+            if job.requests:
+                self.placement.stale = True
         else:
             job.finish_unit(unit, event.values)
         self._check_finished(job)
@@ -445,6 +494,9 @@ class Core:
             del self.queued[worker]
             return
         del self.units[worker]
+        if unit.grant is not None:
+            self.placement.left(unit.grant)
+            return
         following = self.queued.pop(worker, None)
         if following is not None:
             following.started = self._now
@@ -460,7 +512,11 @@ class Core:
             # It was not begun, though it may have become the worker's present one meanwhile: all of it is free, and
             # nothing more will be heard of it.
             self._leave(unit.worker, unit)
-            if not job.over and not unit.void:
+            if job.over or unit.void:
+                return
+            if unit.grant is not None and unit.grant.party.request.gang is not None:
+                gangs.member_gone(self, unit.grant, None)
+            else:
                 job.wait_again(unit.nodes)
             return
         if job.over or unit.void:
@@ -502,6 +558,13 @@ class Core:
             self.idle.remove(event.worker)
         unit = self.units.pop(event.worker, None)
         following = self.queued.pop(event.worker, None)
+        self.placement.lost(event.worker)
+        if unit is not None and unit.grant is not None:
+            self.placement.left(unit.grant)
+            if unit.grant.party.request.gang is not None:
+                if not unit.job.over and not unit.void:
+                    gangs.member_gone(self, unit.grant, event if event.unit is unit else None)
+                return
         for innocent in (following, unit if unit is not event.unit else None):
             if innocent is not None and not innocent.job.over and not innocent.void:
                 innocent.job.wait_again(innocent.nodes)
@@ -514,6 +577,11 @@ class Core:
             job.alone.update(lost)
             job.wait_again(lost)
             return
+        self._judge(event, unit, node, lost)
+
+    def _judge(self, event: WorkerLost, unit: Unit, node: Node, lost: list[Node]) -> None:
+        """What becomes of a node whose worker has died of it, or was ended for it, and of the others of its unit."""
+        job = unit.job
         failures, deaths = job.attempts.get(node, (0, 0))
         options = node._task._options
         error: Exception
@@ -549,10 +617,21 @@ class Core:
 
         flying = [*self.units.values(), *self.queued.values()]
         for job in list(self.jobs):
-            for unit in rebuild(job, [u for u in flying if u.job is job], lost):
+            for unit in rebuild(job, [u for u in flying if u.job is job], lost, self.placement.withdraw):
                 unit.void = True
                 self._out.append(Recall(unit, cancelled=True))
             self._check_finished(job)  # what is skipped, for what it needs has failed, is done
+
+    # ---- for placement: where a node would like to run
+
+    def home(self, node: Node) -> str | None:
+        """The worker that a node belongs to (`near=`)."""
+        key = _near(node)
+        return self.homes.get(key) if key is not None else None
+
+    def note_home(self, node: Node, worker: str) -> None:
+        """A worker is to run a node, and so is the one that others of its key belong to."""
+        self._settle(_near(node), worker)
 
     # ---- calls that are made again
 
@@ -580,6 +659,7 @@ def _died(event: WorkerLost, node: Node, deaths: int) -> WorkerDied:
     what = f"{event.inner}, which {node.label} returned" if event.inner else node.label
     memory = f"; it had used up to {event.memory / 2**20:,.0f} MiB of memory" if event.memory else ""
     times = f"; so did {deaths - 1} before it" if deaths > 1 else ""
+    what = gangs.describe(event.unit, what)
     text = f"the worker {event.worker} ended {how} while it ran {what}{memory}{times}"
     return WorkerDied(text, node, event.signal, event.exitcode, event.memory)
 

@@ -14,6 +14,7 @@ from graphray.executors.core import (
     Core,
     Done,
     Finished,
+    GivenUp,
     JobAdded,
     JobClosed,
     NodesAdded,
@@ -28,9 +29,11 @@ from graphray.executors.core import Run as RunUnit
 from graphray.executors.job import Known
 from graphray.executors.local import begin, end, spans
 from graphray.executors.run import BaseRun, GrowingRun
+from graphray.executors.supply import find, given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from graphray.executors.core import Event, Job, Unit
@@ -49,18 +52,21 @@ class InProcess(Executor):
 
     Args:
         threads: how many.
+        resources: what the machine has beyond what is found (`gpu`, `memory`), for tasks that ask for it, such as
+            `{"licence": 1}`.
     """
 
     name = "inprocess"
 
-    def __new__(cls, threads: int = 1) -> InProcess:
+    def __new__(cls, threads: int = 1, *, resources: Mapping[str, Any] | None = None) -> InProcess:
         """The single-threaded engine, or the one with several threads."""
         return super().__new__(_Threads if threads != 1 and cls is InProcess else cls)
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, *, resources: Mapping[str, Any] | None = None) -> None:
         if type(threads) is not int or threads < 1:
             raise ValueError(f"threads= is a number of threads, 1 or more, not {threads!r}")
         super().__init__()
+        self._given = given(resources)
         self._cores: dict[Job, Core] = {}
         self._machines: dict[Job, Machine] = {}
         self._units: dict[Job, Unit] = {}
@@ -69,6 +75,10 @@ class InProcess(Executor):
     def start(self) -> list[str]:
         """Nothing to start: the caller's thread does the work."""
         return []
+
+    def resources(self) -> Mapping[str, Any]:
+        """What this machine has."""
+        return find(self._given)
 
     def stop(self, wait: bool) -> None:
         """Runs in other threads begin nothing more."""
@@ -88,7 +98,7 @@ class InProcess(Executor):
         core = self._cores[run.job] = Core(sequential=not run.job.growing)
         run.job.shared = self.shares_memory
         self._runs[run.job] = run
-        core.handle(WorkerJoined("inprocess"), 0.0)
+        core.handle(WorkerJoined("inprocess", resources=self.resources), 0.0)
         run.publish_started()
         self._handle(run, JobAdded(run.job, self._look_up(run, run.job.roots)))
 
@@ -104,10 +114,13 @@ class InProcess(Executor):
                 kind = type(instruction)
                 if kind is RunUnit:
                     unit = instruction.unit  # type: ignore[attr-defined]
-                    self._machines[run.job] = begin(self, unit, delegates=False)
+                    machine = self._machines[run.job] = begin(self, unit, delegates=False)
+                    machine.admit = core.placement.admit
                     self._units[run.job] = unit
                 elif kind is Done:
                     run.node_done(instruction.node)  # type: ignore[attr-defined]
+                elif kind is GivenUp:
+                    self._given_up(instruction)  # type: ignore[arg-type]
                 elif kind is Finished:
                     self._cores.pop(run.job, None)
                     self._end(run, instruction.error)  # type: ignore[attr-defined]
@@ -216,8 +229,8 @@ _numbers = itertools.count()  # of threads: a worker's name is its own, also wit
 class _Threads(InProcess):
     """Units on several threads that share the driver's memory."""
 
-    def __init__(self, threads: int = 1) -> None:
-        super().__init__(threads)
+    def __init__(self, threads: int = 1, *, resources: Mapping[str, Any] | None = None) -> None:
+        super().__init__(threads, resources=resources)
         self.workers = threads
         self._pool: dict[threading.Thread, queue.SimpleQueue[Any]] = {}  # and each one's units
         self._todo: dict[str, queue.SimpleQueue[Any]] = {}  # by the thread's name

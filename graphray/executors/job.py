@@ -6,6 +6,7 @@ nothing; that is the core's part.
 
 from __future__ import annotations
 
+import operator
 import weakref
 
 from graphray.errors import Failure
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
     from graphray.executors.audit import Audit
     from graphray.executors.cache.nodes import NodeCache, Plan
     from graphray.executors.capsule import Capsules
+    from graphray.executors.placement import Member
     from graphray.executors.protocol import UnitDone
+    from graphray.graph.request import Request
+    from graphray.graph.task import Task
+
+_TASK = operator.attrgetter("_task")
 
 
 class Unit:
@@ -34,11 +40,13 @@ class Unit:
         hungry: somebody else is idle: wide expansions should come back.
         shared: others could run part of it at the same time.
         void: what it gives does not count any more: it was begun with values that are lost.
+        grant: the resources that its one node has, where it asks for some; see `placement`.
     """
 
     __slots__ = (
         "budget",
         "exports",
+        "grant",
         "hungry",
         "id",
         "inputs",
@@ -60,6 +68,7 @@ class Unit:
         self.hungry = hungry
         self.inputs: dict[Node, Any] = {}
         self.exports: Sequence[Node] = ()
+        self.grant: Member | None = None
         self.recalled: set[Node] | None = None
         self.shared = len(nodes) > 1
         self.started = 0.0
@@ -105,6 +114,10 @@ class Job:
         self.followers: dict[Node, list[Node]] = {}  # see `learn_order`
         self.heights: dict[Node, int] = {}  # longest path to an output
         self.ready: list[Node] = []  # last in, first out
+        self.requests: dict[Request, Node] = {}  # what its nodes ask of machines, and one that does
+        self.unchecked: dict[Request, Node] = {}  # those of which it is not known yet whether they can be met
+        self.asking: list[tuple[Job, Node]] = []  # of the nodes that are ready, those that do; the core's own list
+        self._plain = False  # none of the nodes that are added next does
         self.awaiting: dict[Node, list[Node]] = {}  # by node: who has its value, too
         self.completed: list[Node] = []  # wanted nodes of a growing job that are done, and not yet reported
         self.ran: set[Node] = set()  # nodes that ran, and wait for the value of one they returned
@@ -138,6 +151,22 @@ class Job:
                 for d in node._deps:
                     self.followers.setdefault(d, []).append(node)
 
+    def looked_through(self, tasks: Iterable[Task]) -> None:
+        """The tasks of the nodes that are added next are known: mostly none asks for resources."""
+        self._plain = all([task.request is None for task in tasks])
+
+    def _note_requests(self, nodes: Iterable[Node]) -> None:
+        """What new nodes ask of machines."""
+        if self._plain:
+            self._plain = False
+            return
+        asking = [task.request for task in set(map(_TASK, nodes)) if task.request is not None]
+        if any([request not in self.requests for request in asking]):
+            for node in nodes:
+                request = node._task.request
+                if request is not None and request not in self.requests:
+                    self.requests[request] = self.unchecked[request] = node
+
     def add(self, roots: Sequence[Node], sequential: bool, plan: Plan | None = None) -> None:
         """Want the values of further nodes. In sequence, their order is all there is to know.
 
@@ -155,6 +184,7 @@ class Job:
             order = self.nodes or topological(roots)
         else:
             order = topological(roots, Known(self))
+        self._note_requests(order)
         if sequential:
             self.total += len(order)
             self.ready += order
@@ -239,6 +269,9 @@ class Job:
         if len(fresh) > 1 and self.heights:
             get = self.heights.get
             fresh.sort(key=lambda n: get(n, 0))
+        if self.requests:  # those that ask for resources go another way: see `placement`
+            self.asking += [(self, n) for n in reversed(fresh) if n._task.request is not None]
+            fresh = [n for n in fresh if n._task.request is None]
         self.ready += fresh
 
     def finish_unit(self, unit: Unit, values: dict[Node, Any]) -> None:
@@ -442,6 +475,7 @@ class Job:
         if self.shared:  # a task may have returned nodes that are computed already, or elsewhere
             new = [n for n in new if n not in self.planned and n not in values]
         if new:
+            self._note_requests(new)
             self.plan(new)
         for _, inner in event.awaiting:
             if inner in values and inner in self.awaiting:
@@ -450,6 +484,10 @@ class Job:
                         self.settled.append((target, inner))
                     self._finish([target], {target: _of_target(values[inner], target)}, {})
         self._release(at_hand, at_hand)
+
+    def fail(self, node: Node, error: BaseException) -> None:
+        """A node that was ready cannot be had: it is done, as a failure."""
+        self._finish([node], {node: Failure(error, node)}, self.values)
 
     def wait_again(self, nodes: Iterable[Node]) -> None:
         """Nodes that were handed out were not begun: they wait for what is missing, or are ready."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graphray.executors.audit import Audit
     from graphray.executors.cache.nodes import CacheSettings
     from graphray.executors.capsule import Capsules
+    from graphray.executors.placement import Ticket
 
 
 class Settings(NamedTuple):
@@ -44,6 +45,7 @@ class UnitLetter(NamedTuple):
     attempts: Mapping[int, tuple[int, int]]  # by node: how often its call has failed, and its worker died
     free: Sequence[str]  # segments of the worker's own that it can write again
     room: float  # bytes of arrays that the unit may make before the rest is handed back
+    ticket: Ticket | None  # of a member of a gang: its rank, the size, and where they meet
 
 
 class Rest(NamedTuple):
@@ -80,3 +82,4 @@ class UnitAnswer(NamedTuple):
     read: int = 0
     written: int = 0
     spans: Sequence[Any] = ()
+    worn: int = 0  # what the process is still fit for: see `protocol.FRESH`

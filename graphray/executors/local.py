@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from graphray.executors.base import Executor
     from graphray.executors.job import Unit
+    from graphray.executors.placement import Ticket
     from graphray.graph.node import Node
 
 
@@ -38,6 +39,8 @@ def begin(executor: Executor, unit: Unit, delegates: bool = True) -> Machine:
     machine.delegates = delegates
     machine.attempts = {n: job.attempts[n] for n in unit.nodes if n in job.attempts} if job.attempts else {}
     machine.audit, machine.capsules, machine.cache = job.audit, job.capsules, job.cache
+    if unit.grant is not None:
+        become_member(machine, unit.grant.ticket)
     machine.spans = [] if job.spans else None
     if job.cache is not None:
         machine.same = job.same
@@ -47,6 +50,15 @@ def begin(executor: Executor, unit: Unit, delegates: bool = True) -> Machine:
     machine.load(unit.nodes, unit.exports, unit.inputs)
     machine.began = time.time()
     return machine
+
+
+def become_member(machine: Machine, ticket: Ticket | None) -> None:
+    """Have a machine run a node as a member of a gang: its value is a part, not to be kept or compared as the whole."""
+    if ticket is not None:
+        from graphray.graph.gang import Gang
+
+        machine.gang = Gang(*ticket)
+        machine.cache = machine.audit = None
 
 
 def end(executor: Executor, unit: Unit, machine: Machine, everything: bool = False) -> UnitDone:

@@ -43,8 +43,10 @@ from graphray.executors.frames import size_of
 from graphray.executors.mail import Mail
 from graphray.executors.pressure import Pressure
 from graphray.executors.process import PATIENCE, Deadline, Letter, Process, signal_name
+from graphray.executors.protocol import FRESH
 from graphray.executors.store.registry import Registry, Stored, loaded
 from graphray.executors.store.segments import LEAST, Written
+from graphray.executors.supply import environment, find, given
 from graphray.executors.wire import Failed, dumps, loads, pack_error, unpack_error
 from graphray.executors.worker import SAFE_PATH
 from graphray.graph.containers import ATOMS, freeze, rewrite
@@ -85,22 +87,31 @@ class Loky(Executor):
     Args:
         workers: how many; one per core by default.
         threads_per_task: threads of BLAS, OpenMP and XLA in each worker, 1 by default.
+        resources: what this machine has for tasks that ask for it, such as `{"gpu": 2, "licence": 1}`; `gpu` and
+            `memory` are what is found, where nothing is said of them.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: a number below 1, or resources that make no sense.
     """
 
     name = "loky"
     shares_memory = False
     has_store = True
 
-    def __init__(self, workers: int | None = None, *, threads_per_task: int | None = None) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        threads_per_task: int | None = None,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         for option, number in (("workers", workers), ("threads_per_task", threads_per_task)):
             if number is not None and (type(number) is not int or number < 1):
                 raise ValueError(f"{option}= is a number, 1 or more, not {number!r}")
         self.workers = workers or cores()
-        self._core = Core(ahead=True, expected=self.workers)
+        self._given = given(resources)
+        self._core = Core(ahead=True, expected=self.workers, fits=True, gangs=True)
         self.threads_per_task = threads_per_task or 1
         self._threads_given = threads_per_task is not None  # else the user's own variables stand
         self._context = get_context("loky")
@@ -115,6 +126,8 @@ class Loky(Executor):
         self._store: Registry | None = None
         self._pressure: Pressure | None = None
         self._spares_wanted = 0
+        # What is to join in the place of which worker, and has no process: the one it had would not start.
+        self._vacant: list[tuple[tuple[str, ...], str | None]] = []
 
     # ---- processes
 
@@ -126,28 +139,77 @@ class Loky(Executor):
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
-        for _ in range(self.workers):
-            self._spawn()
+        self._fill(self.workers)
         return []
 
-    def _spawn(self) -> None:
+    def _fill(self, number: int) -> None:
+        """Have so many processes for the workers' places, starting what is missing.
+
+        Those that wait aside with accelerators that they see are for the tasks that ask for these.
+        """
+        while self._missing(number):
+            self._spawn(*(self._vacant.pop() if self._vacant else ()))
+
+    def _missing(self, number: int = 0) -> bool:
+        """Whether there are fewer processes for the workers' places than there are to be."""
+        there = [p.joined or not p.accelerators or p.instead_of is not None for p in self._processes.values()]
+        return bool(self._vacant) or sum(there) < (number or self.workers)
+
+    def _spawn(self, accelerators: tuple[str, ...] = (), instead_of: str | None = None) -> None:
         assert self._store is not None
         self._numbered += 1
         name = f"loky-{self._numbered}"
+        environment, safe_path = self._environment(accelerators), SAFE_PATH in os.environ
         p = Process(
-            name, self._mail.book(), self._context, self._store.paths, self._environment(), SAFE_PATH in os.environ
+            name, self._mail.book(), self._context, self._store.paths, environment, safe_path, accelerators, instead_of
         )
         self._processes[name] = p
         self._selector.register(p.data.fileno(), selectors.EVENT_READ, name)
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, accelerators: tuple[str, ...]) -> dict[str, str]:
         """What differs in a worker's environment.
 
-        Its threads; and a module beside the user may not be taken for one of Python's own while it starts.
+        Its threads and accelerators; and a module beside the user may not be taken for one of Python's own while it
+        starts.
         """
         given = self._threads_given
         threads = {v: str(self.threads_per_task) for v in _THREAD_VARIABLES if given or v not in os.environ}
-        return {**threads, SAFE_PATH: "1"}
+        return {**threads, **environment(accelerators), SAFE_PATH: "1"}
+
+    def resources(self) -> Mapping[str, Any]:
+        """What this machine has."""
+        return find(self._given)
+
+    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+        """Have another process take an idle worker's place: one that waits aside, or a new one."""
+        p = self._processes.get(worker)
+        if p is None:  # it has just died, of which the core is about to be told
+            return
+        p.joined = False
+        if fresh and p.accelerators == accelerators:
+            self._end_process(p)
+        aside = [q for q in self._processes.values() if q.ready and not q.joined and q.instead_of is None]
+        found = next((q for q in aside if q.accelerators == accelerators and not (fresh and q.worn)), None)
+        for q in aside:
+            if q is not found and set(q.accelerators).intersection(accelerators):
+                self._end_process(q)  # what it sees is to be another's, and it may hold memory there
+        if found is None:
+            self._spawn(accelerators, worker)
+            return
+        found.instead_of = worker
+        joined = self._join(found)
+        if joined is not None:
+            self.post(joined)
+
+    def _end_process(self, p: Process) -> None:
+        """End a process that has nothing to do, for good."""
+        self._selector.unregister(p.data.fileno())
+        del self._processes[p.name]
+        p.kill()
+        p.wait()
+        assert self._store is not None
+        self._drop(self._store.worker_lost(p.name))
+        p.close()
 
     def stop(self, wait: bool) -> None:
         """End the processes: idle ones by closing their pipes, busy ones (or all, not to wait) by SIGKILL."""
@@ -191,8 +253,8 @@ class Loky(Executor):
         if p is None:  # it has ended meanwhile, which the core is about to be told
             return
         self._units[unit.id] = unit
-        if unit.nodes[0]._task.alone:  # it has a timeout; it was idle, so it begins at once
-            timeout = unit.nodes[0]._task._options["timeout"]
+        timeout = unit.nodes[0]._task._options["timeout"]
+        if timeout is not None:  # it is a unit of its own; its worker was idle, so it begins at once
             p.deadlines[unit.id] = Deadline(unit, time.monotonic() + timeout, late=True)
         if p.path != sys.path:  # before the unit: what is in it may be found there only
             p.path = list(sys.path)
@@ -295,7 +357,7 @@ class Loky(Executor):
                 functools.partial(store.hold, unit.job),
                 functools.partial(self._travelling, unit),
                 free,
-                self._pressure.room(),
+                self._pressure.room() if unit.grant is None or unit.grant.ticket is None else float("inf"),
             )
             frames = dumps(letter)
         except BaseException:
@@ -369,14 +431,13 @@ class Loky(Executor):
                 if event is not None:
                     events.append(event)
         events += self._drain()
-        if len(self._processes) < self.workers and (self._runs or events):
+        if self._missing() and (self._runs or events):
             # Some would not start. A new run tries again at once, one that goes on without them now and then.
             new = any([type(event) is JobAdded for event in events])
             if new:
                 self._false_starts = 0
             if new or time.monotonic() >= self._start_again:
-                while len(self._processes) < self.workers:
-                    self._spawn()
+                self._fill(self.workers)
         return events
 
     def _kill_late(self) -> float | None:
@@ -472,17 +533,21 @@ class Loky(Executor):
             if letter.doubtful:
                 return UnitDone(p.name, unit, {}, unit.nodes)
             return self._mail.broken(unit, unpack_error(message[2]))
+        p.worn = p.worn or message[2].worn != FRESH
         return self._mail.done(unit, p.book, message[2], functools.partial(self._value, p))
 
     def _join(self, p: Process) -> WorkerJoined | None:
         """A process is ready: for the core, or as a spare."""
-        if sum([other.joined for other in self._processes.values()]) >= self.workers:
-            return None
+        instead_of, p.instead_of = p.instead_of, None
+        if instead_of is None:
+            taken = [other.joined or other.instead_of is not None for other in self._processes.values()]
+            if p.accelerators or sum(taken) + len(self._vacant) >= self.workers:
+                return None
         p.joined = True
         assert self._store is not None
         self._store.worker_joined(p.name)
         self.joined(p.name, p.pid)
-        return WorkerJoined(p.name)
+        return WorkerJoined(p.name, "", self.resources, p.accelerators, instead_of)
 
     def _value(self, p: Process, value: Any) -> Any:
         """A value as it came, or its handle if it is in the store."""
@@ -518,19 +583,27 @@ class Loky(Executor):
             self._false_starts += 1
             if self._false_starts >= (KILLED_STARTS if code is not None and code < 0 else STARTS):
                 self._start_again = time.monotonic() + START_AGAIN
+                self._leave_vacant(p)
                 if not any([other.ready for other in self._processes.values()]):
                     self._give_up(code)
                 return None  # those that are there go on without it
-        while len(self._processes) < self.workers + self._spares_wanted:
-            self._spawn()
+        self._leave_vacant(p)
+        self._fill(self.workers + self._spares_wanted)
         if not p.joined:
             return None
-        spare = next((other for other in self._processes.values() if other.ready and not other.joined), None)
+        aside = [other for other in self._processes.values() if other.ready and not other.joined]
+        spare = next((other for other in aside if not other.accelerators), None)
         if spare is not None:
             joined = self._join(spare)
             if joined is not None:
                 self.post(joined)
-        return WorkerLost(p.name, code, signal_name(code), unit, running, inner, memory, late)
+        recalled = deadline is not None and deadline.passed and not deadline.late
+        return WorkerLost(p.name, code, signal_name(code), unit, running, inner, memory, late, recalled)
+
+    def _leave_vacant(self, p: Process) -> None:
+        """A process that was to take a place has not come to it: another is to."""
+        if p.instead_of is not None:
+            self._vacant.append((p.accelerators, p.instead_of))
 
     def _give_up(self, code: int | None) -> None:
         error = WorkerDied(
@@ -542,6 +615,7 @@ class Loky(Executor):
             self.post(JobClosed(job, error))
         # The others that are still about to start are of the same kind: the next run gets new ones.
         for p in [p for p in self._processes.values() if not p.ready]:
+            self._leave_vacant(p)
             self._selector.unregister(p.data.fileno())
             del self._processes[p.name]
             p.kill()

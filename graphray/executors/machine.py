@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from graphray.executors.audit import Audit
     from graphray.executors.cache.nodes import NodeCache
     from graphray.executors.capsule import Capsules
+    from graphray.graph.gang import Gang
     from graphray.graph.task import Task
 
     # Of a node that ran: its task's name and its label, when it began (`time.perf_counter`), its seconds, the attempt.
@@ -109,6 +110,8 @@ class Machine:
         self.apart = False  # the next node is to be a unit of its own
         self.tell: Callable[[Again], None] | None = None  # where this machine waits itself
         self.late: set[Task] = set()  # tasks that were warned of
+        self.gang: Gang | None = None  # that the node is called in
+        self.admit: Callable[[Node], None] | None = None  # refuses a call that asks for too much, where it is made here
         # Frames from the outermost: what is still to run, who waits for the result, which node gives it,
         # and all the nodes it began with.
         self._frames: list[tuple[Iterator[Node], Node | None, Node | None, list[Node]]] = []
@@ -302,8 +305,10 @@ class Machine:
     def _call(self, node: Node) -> Any:
         """A call that needs looking after: a seed, several outputs, jit, retries, a timeout."""
         task = node._task
-        if task.alone and self.delegates and self._length > 1:
+        if task.alone and self.delegates and (self._length > 1 or self._asks_anew(node)):
             raise _Apart
+        if task.request is not None and self.admit is not None:
+            self.admit(node)
         seed = {"seed": self.seed_of(node)} if task.seed else {}
         began = time.perf_counter()
         if self.audit is not None and self.audit.samples(task):
@@ -317,9 +322,13 @@ class Machine:
             self._too_late(node, timeout, time.perf_counter() - began)
         if task.outputs is not None and type(value) is not Node:
             got = f"{len(value)} of them" if isinstance(value, (tuple, list)) else type(value).__name__
-            if got != f"{task.outputs} of them" and type(value) is not Graph:
+            if got != f"{task.outputs} of them" and type(value) is not Graph and self.gang is None:
                 raise TypeError(f"{task.name} is declared with outputs={task.outputs}, and returned {got}")
         return value
+
+    def _asks_anew(self, node: Node) -> bool:
+        """Whether a node needs resources, and is not the one that this machine was given them for."""
+        return node._task.request is not None and self._frames[0][3] != [node]
 
     def _arguments(self, node: Node, more: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args = rewrite(node._args, self._argument, True)

@@ -120,6 +120,7 @@ class Mail:
             attempts={index[n]: job.attempts[n] for n in nodes if n in job.attempts} if job.attempts else {},
             free=free,
             room=room,
+            ticket=unit.grant.ticket if unit.grant is not None else None,
         )
 
     def sent(self, unit: Unit, book: Book, letter: UnitLetter) -> None:
@@ -187,7 +188,7 @@ class Mail:
         failed, job = self._executor.failed, unit.job
         for place, packed in answer.raised:
             failed(job, unit.nodes[place], unpack_error(packed))
-        done = UnitDone(unit.worker, unit, {}, grown=answer.grown)
+        done = UnitDone(unit.worker, unit, {}, grown=answer.grown, worn=answer.worn)
         done.spent, others = self._tallies(book, answer)
         done.report = {
             "began": answer.began,

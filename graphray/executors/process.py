@@ -36,6 +36,8 @@ class Process:
         paths: the folders of the store.
         environment: what differs in its environment variables.
         safe_path: whether the user has set PYTHONSAFEPATH.
+        accelerators: the names of those that it sees.
+        instead_of: the worker whose place it is to take, if it is for that.
     """
 
     def __init__(
@@ -46,10 +48,15 @@ class Process:
         paths: tuple[str, str],
         environment: Mapping[str, str],
         safe_path: bool,
+        accelerators: tuple[str, ...] = (),
+        instead_of: str | None = None,
     ) -> None:
         from collections import deque
 
         self.name = name
+        self.accelerators = accelerators
+        self.instead_of = instead_of
+        self.worn = False  # it is not fresh any more, see `protocol.FRESH`
         data, data_there = context.Pipe(duplex=True)
         control_there, control = context.Pipe(duplex=False)
         lifeline_there, self.lifeline = os.pipe()  # nothing is ever written to it: its end is the driver's

@@ -5,12 +5,20 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from graphray.executors.cache.nodes import Plan
     from graphray.executors.job import Job, Unit
     from graphray.graph.node import Node
     from graphray.graph.task import Task
+
+    # What a machine has: amounts by name, of accelerators also their names; or a function that says so.
+    Resources: TypeAlias = Mapping[str, float | Sequence[str]]
+    Supply: TypeAlias = Resources | Callable[[], Resources]
+
+# What a worker's process is fit for. JAX's distributed runtime wants to be the first that JAX does in a process, and
+# the last: so a gang gets fresh ones.
+FRESH, WORN, USED_UP = 0, 1, 2  # anything; anything but gangs; nothing more
 
 # ---- events: what an engine tells the core
 
@@ -22,12 +30,40 @@ class Event:
 
 
 class WorkerJoined(Event):
-    """A worker is ready for its first unit."""
+    """A worker is ready for its first unit.
 
-    __slots__ = ("worker",)
+    Attributes:
+        machine: where it is.
+        resources: what that machine has, by name, or a function that says so when it is first asked; `gpu` is a number
+            or the names of the accelerators.
+        accelerators: those that it sees, where workers see only what they were started with.
+        instead_of: the worker whose place it takes, after a `Refit`.
+    """
 
-    def __init__(self, worker: str) -> None:
+    __slots__ = ("accelerators", "instead_of", "machine", "resources", "worker")
+
+    def __init__(
+        self,
+        worker: str,
+        machine: str = "",
+        resources: Supply | None = None,
+        accelerators: tuple[str, ...] = (),
+        instead_of: str | None = None,
+    ) -> None:
         self.worker = worker
+        self.machine = machine
+        self.resources = resources
+        self.accelerators = accelerators
+        self.instead_of = instead_of
+
+
+class WorkersExpected(Event):
+    """How many workers there will be, where that is not what it was: a request that none of them can meet fails."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class WorkerLost(Event):
@@ -41,9 +77,10 @@ class WorkerLost(Event):
         inner: if it was at a node that this one returned: the name of that one's task.
         memory: the most memory that it has had, in bytes, where the engine knows.
         late: the engine ended it, for it had been at that node for longer than its task's timeout.
+        recalled: the engine ended it, for its unit was recalled as cancelled.
     """
 
-    __slots__ = ("exitcode", "inner", "late", "memory", "running", "signal", "unit", "worker")
+    __slots__ = ("exitcode", "inner", "late", "memory", "recalled", "running", "signal", "unit", "worker")
 
     def __init__(
         self,
@@ -55,9 +92,11 @@ class WorkerLost(Event):
         inner: str = "",
         memory: int | None = None,
         late: bool = False,
+        recalled: bool = False,
     ) -> None:
         self.memory = memory
         self.late = late
+        self.recalled = recalled
         self.worker = worker
         self.exitcode = exitcode
         self.signal = signal
@@ -148,10 +187,11 @@ class UnitDone(Event):
         apart: one of the nodes left does harm to the others: run each in a unit of its own.
         again: one of the nodes left has failed, and is to be called again.
         report: for the run's events: when it began and ended, bytes read and written, when each node ran.
+        worn: what its process is still fit for: see `FRESH`.
     """
 
     __slots__ = (
-        "again", "apart", "awaiting", "failed", "grown", "left", "report", "spent", "unit", "values", "worker"
+        "again", "apart", "awaiting", "failed", "grown", "left", "report", "spent", "unit", "values", "worker", "worn"
     )  # fmt: skip
 
     def __init__(
@@ -167,7 +207,9 @@ class UnitDone(Event):
         apart: bool = False,
         again: Again | None = None,
         report: Mapping[str, Any] | None = None,
+        worn: int = 0,
     ) -> None:
+        self.worn = worn
         self.again = again
         self.report = report or {}
         self.worker = worker
@@ -240,6 +282,33 @@ class Run(Instruction):
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
+
+
+class RunTogether(Instruction):
+    """Have the workers of a gang run its units, one each, in the order of their ranks.
+
+    Before that the engine says where the members find each other: `unit.grant.party.address`.
+    """
+
+    __slots__ = ("units",)
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self.units = units
+
+
+class Refit(Instruction):
+    """Have another take the place of a worker that is idle: one that sees these accelerators and no others.
+
+    Once it is there it is posted as `WorkerJoined(…, instead_of=worker)`. With `fresh` its process has run nothing yet.
+    Given only to engines that say so: `Core(fits=True)`.
+    """
+
+    __slots__ = ("accelerators", "fresh", "worker")
+
+    def __init__(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+        self.worker = worker
+        self.accelerators = accelerators
+        self.fresh = fresh
 
 
 class Recall(Instruction):

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from graphray.graph.node import Node
 
 
-def rebuild(job: Job, units: Sequence[Unit], lost: Callable[[Any], bool]) -> list[Unit]:
+def rebuild(
+    job: Job, units: Sequence[Unit], lost: Callable[[Any], bool], withdraw: Callable[[Job], None]
+) -> list[Unit]:
     """Plan again what the lost values call for.
 
     Args:
         job: its books.
         units: those of its units that workers have.
         lost: says of a value whether it is gone.
+        withdraw: takes back what waits for resources: it is ready once more.
 
     Returns:
         The units that are void: what they give does not count any more.
@@ -38,9 +41,10 @@ def rebuild(job: Job, units: Sequence[Unit], lost: Callable[[Any], bool]) -> lis
     _let_go_of_held(job, lost)
     if not gone:
         return []
+    withdraw(job)
     for node in gone:
         del job.values[node]
-    void = [u for u in units if not u.void and any(_holds(v, lost) for v in u.inputs.values())]
+    void = [u for u in units if not u.void and any(_holds(v, lost) for v in _given(u).values())]
     while True:
         walk = _Walk(job, [u for u in units if u not in void and not u.void])
         walk.from_outputs()
@@ -49,7 +53,13 @@ def rebuild(job: Job, units: Sequence[Unit], lost: Callable[[Any], bool]) -> lis
         elif not walk.give_up_expansions():
             break
     _plan(job, walk)
-    return void
+    parties = {u.grant.party for u in void if u.grant is not None}
+    return [u for u in units if u in void or (u.grant is not None and u.grant.party in parties)]
+
+
+def _given(unit: Unit) -> dict[Node, Any]:
+    """The values that a unit has from outside; of a gang, all members have them."""
+    return unit.grant.party.inputs if unit.grant is not None else unit.inputs
 
 
 def _holds(value: Any, lost: Callable[[Any], bool]) -> bool:
@@ -156,9 +166,9 @@ def _plan(job: Job, walk: _Walk) -> None:
     }
     for unit in walk.units:
         for node in unit.nodes:
-            if node in flying:
+            if node in flying and walk.flying[node] is unit:  # once for a gang
                 for d in node._deps:
-                    if d in unit.inputs:
+                    if d in _given(unit):
                         job.uses[d] = job.uses.get(d, 0) + 1
                     else:  # made in the unit; should that hand back the node, it waits for that
                         job.consumers.setdefault(d, []).append(node)

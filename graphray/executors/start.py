@@ -55,7 +55,6 @@ def start(
         budget = parse_budget(memory)
     listeners = subscribers(progress)
     graph = _bound(graph, inputs or {})
-    _check_options(graph)
     kept = open_cache(cache, seed, graph)
     if kept is None and any(task.seed for task in graph.tasks):
         from graphray.graph.digest import digest_all
@@ -67,6 +66,7 @@ def start(
             engine.check_threads(threads_per_task)
         job = Job(graph.roots, graph.nodes, seed=seed, collect=on_error == "collect")
         job.threads = threads_per_task
+        job.looked_through(graph.tasks)
         job.cache = kept
         job.memory = budget
         if capsule is not None:
@@ -130,12 +130,6 @@ def _bound(graph: Graph, given: Mapping[str, Any]) -> Graph:
     if not inputs and not given:
         return graph
     return graph.bind(**{**inputs, **given})
-
-
-def _check_options(graph: Graph) -> None:
-    for task in graph.tasks:
-        if task.options["resources"] is not None:
-            raise NotImplementedError(f"{task.name}: resources= is not in this version of graphray")
 
 
 def choose(executor: Any = None, workers: int | None = None, threads: int | None = None) -> tuple[Executor, bool]:

@@ -21,8 +21,10 @@ from graphray.executors import context, marker
 from graphray.executors.failures import describe_call
 from graphray.executors.frames import size_of
 from graphray.executors.letters import Rest, UnitAnswer, UnitLetter
+from graphray.executors.local import become_member
 from graphray.executors.machine import Machine
 from graphray.executors.prints import Lines
+from graphray.executors.protocol import FRESH, USED_UP, WORN
 from graphray.executors.store.segments import LEAST
 from graphray.executors.store.workshop import Workshop
 from graphray.executors.wire import Channel, Failed, Names, dumps, dumps_whole, loads, pack_error
@@ -254,6 +256,7 @@ class Worker:
         machine.capsules = settings.capsules
         machine.room = letter.room
         machine.spans = [] if settings.spans else None
+        become_member(machine, letter.ticket)
         machine.load(nodes, exported, given)
         marker.begin(self.marker, letter.unit)
         return machine, nodes, exported
@@ -276,8 +279,9 @@ class Worker:
         spent = [(self.names.number(t), c, s) for t, (c, s) in machine.spent.items()]
         names = {self.names.number(t): t.name for t in machine.spent if self.names.number(t) < 0}
         answer = UnitAnswer(
-            self.unit, spent=spent, names=names, began=began, ended=ended, read=self.workshop.read - self.read
-        )
+            self.unit, spent=spent, names=names, began=began, ended=ended, read=self.workshop.read - self.read,
+            worn=_worn(),
+        )  # fmt: skip
         if machine.raised:
             place = {n: i for i, n in enumerate(nodes)}
             raised = [(place[n], pack_error(e)) for n, e in machine.raised if n in place and n not in machine.values]
@@ -424,6 +428,15 @@ class Worker:
         # Pickled apart: what cannot be read over there must not take the message with it.
         frames = [bytes(f) for f in dumps(data)]
         self.data.send(("emit", self.unit, node.label, frames))
+
+
+def _worn() -> int:
+    """What this process is still fit for, now that it has run something."""
+    distributed = sys.modules.get("jax.distributed")
+    if distributed is None:
+        return FRESH
+    # Once JAX has joined others its devices are not its own any more, and it ends the process when they do.
+    return USED_UP if distributed.is_initialized() else WORN
 
 
 def _flush() -> None:

@@ -8,6 +8,7 @@ import weakref
 
 from graphray.graph.containers import ATOMS
 from graphray.graph.node import CONSTANT, Node, make
+from graphray.graph.request import Request, parse_resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,10 +58,15 @@ class Task:
         self.seed: bool = options["seed"]
         self._arity = _arity(fn) if kind == "call" and not self.seed else (0, sys.maxsize)
         # The function the engine's loop may call without a second thought; None where there is something to look after.
-        care = self.seed or self.outputs or options["jit"] or options["retries"] or options["timeout"]
+        gang = getattr(fn, "gang_size", None)
+        # What a machine has to have for a call; None for most tasks, which any worker can run.
+        needs = options["resources"]
+        self.request: Request | None = Request(needs or {}, gang) if needs or gang else None
+        care = self.seed or self.outputs or options["jit"] or options["retries"] or options["timeout"] or self.request
         plain = kind != "macro" and not care
         self.direct: Callable[..., Any] | None = fn if plain else None
-        self.alone: bool = options["timeout"] is not None  # a call that may be cut off is a unit of its own
+        # A call that may be cut off, or that not every worker can make, is a unit of its own.
+        self.alone: bool = options["timeout"] is not None or self.request is not None
         self._jitted: Callable[..., Any] | None = None
 
     @property
@@ -214,7 +220,7 @@ if TYPE_CHECKING:
         retry_on: type[Exception] | tuple[type[Exception], ...] = (Exception,),
         backoff: float = 0.1,
         timeout: float | None = None,
-        resources: Mapping[str, float] | None = None,
+        resources: Mapping[str, float | str] | None = None,
         near: Any = None,
     ) -> Callable[[Callable[..., Any]], Task]: ...
     def task(fn: Any = None, /, **options: Any) -> Any:
@@ -242,7 +248,9 @@ else:
                 quarter more or less by chance. Meanwhile other nodes run.
             timeout: longest time for one call, in seconds. On a pool the process is killed then, and replaced;
                 in-process a call that took longer fails when it returns. A failed attempt, of type `gr.TaskTimeout`.
-            resources: what one call needs, such as `{"gpu": 1}`.
+            resources: what one call needs of the machine that it runs on, such as `{"gpu": 1, "memory": "4GB"}`, or
+                anything else that the executor was told of. It begins where so much is free, and a call that no
+                machine can hold fails at once, with `gr.ResourceError`.
             near: ask softly for the worker that last ran a node with this key; a hashable value, or a function that
                 gives one from the call's arguments.
 
@@ -273,6 +281,8 @@ def _check_options(options: dict[str, Any]) -> None:
     if timeout is not None and (type(timeout) not in (int, float) or not timeout > 0):
         raise ValueError(f"timeout= is a time in seconds above 0, not {timeout!r}")
     _check_retrying(options)
+    if options.get("resources") is not None:
+        options["resources"] = parse_resources(options["resources"])
     version = options.get("version")
     if version is not None and type(version) is not str:
         raise ValueError(f"version= is a text, not {version!r}")

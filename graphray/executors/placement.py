@@ -1,0 +1,522 @@
+"""Placement: nodes that ask for resources, or for several workers at a time, and where they begin.
+
+Part of the scheduling core, and like it without threads, processes or clocks. A node that asks for nothing never comes
+here. One that does waits here once it is ready, until one machine (of a gang: one for each member) has what it asks for
+free, and a worker idle:
+
+    Job.push ── asking ──▶ Wish, waiting ──▶ Party, seated: a Member for each worker ──▶ units ──▶ Core
+                                               │ Refit: a worker with these accelerators, or a fresh one │
+
+What it was given is taken from the machine when the decision falls, for all members of a gang at once, and comes back
+with the worker. So nobody holds one thing and waits for another, and there is no deadlock.
+
+Wishes begin in their order, and later ones pass those that do not fit. One that has waited for `PATIENCE` makes a
+*claim*: on the machine where least is missing (a gang: on all that can hold a member), no later wish begins, and a gang
+keeps the workers that become idle, until it has what it needs. There is one claim at a time, the oldest wish's, so each
+gets its turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+
+from graphray.errors import ResourceError
+from graphray.executors.protocol import USED_UP, Refit, Run, RunTogether
+from graphray.executors.sites import Site
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from graphray.executors.core import Core
+    from graphray.executors.job import Job, Unit
+    from graphray.executors.protocol import Again, WorkerJoined, WorkerLost
+    from graphray.graph.node import Node
+    from graphray.graph.request import Request
+
+    Ticket: TypeAlias = tuple[int, int, str]  # a member's rank, the size of its gang, and where that meets
+
+PATIENCE = 0.5  # seconds that others may pass a wish
+BUDGET = 0.05  # seconds of work in a unit, as elsewhere
+FOREVER = float("inf")
+
+
+class Wish:
+    """A node that is ready, but for the resources it asks for."""
+
+    __slots__ = ("job", "node", "number", "since")
+
+    def __init__(self, job: Job, node: Node, number: int, since: float) -> None:
+        self.job = job
+        self.node = node
+        self.number = number
+        self.since = since
+
+
+class Member:
+    """A worker's part in a call: what it was given, and what came of it.
+
+    Attributes:
+        accelerators: the names of those that it may use.
+        present: its worker is the one that was wanted; else another is to take that one's place.
+        unit: what it runs, once all members are present.
+        over: it runs nothing any more.
+    """
+
+    __slots__ = ("accelerators", "over", "party", "present", "rank", "site", "unit", "value", "worker")
+
+    def __init__(self, party: Party, rank: int, site: Site, worker: str, accelerators: tuple[str, ...]) -> None:
+        self.party = party
+        self.rank = rank
+        self.site = site
+        self.worker = worker
+        self.accelerators = accelerators
+        self.present = True
+        self.unit: Unit | None = None
+        self.over = False
+        self.value: Any = None
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """What a member's process has to know of its gang; None for a call like any other."""
+        size = self.party.request.gang
+        return (self.rank, size, self.party.address) if size is not None else None
+
+
+class Party:
+    """Those who make one call: a gang, or a lone worker.
+
+    Attributes:
+        address: where the members of a gang find each other, once the engine has said so.
+        inputs: the values from outside that the call needs.
+        verdict: what ended a gang early: its first failure, and the unit of that member.
+    """
+
+    __slots__ = ("address", "inputs", "job", "members", "node", "number", "request", "verdict")
+
+    def __init__(self, wish: Wish, request: Request) -> None:
+        self.job = wish.job
+        self.node = wish.node
+        self.number = wish.number
+        self.request = request
+        self.members: list[Member] = []
+        self.address = ""
+        self.inputs: dict[Node, Any] = {}
+        self.verdict: tuple[Unit, Again | WorkerLost | BaseException | None] | None = None
+
+
+class Placement:
+    """What the machines have, who has some of it, and who waits for some.
+
+    Args:
+        core: the core whose part this is.
+        fits: the engine understands `Refit`: a worker sees only the accelerators that it was started with.
+        gangs: it can run several units that wait for each other.
+    """
+
+    def __init__(self, core: Core, fits: bool, gangs: bool) -> None:
+        self.core = core
+        self.fits = fits
+        self.gangs = gangs
+        self.inbox: list[tuple[Job, Node]] = []  # the jobs' `asking`: what has become ready since last time
+        self.waiting: dict[Request, deque[Wish]] = {}
+        self.sites: dict[str, Site] = {}
+        self.site_of: dict[str, Site] = {}  # by worker, those included that are coming, by the name of the one before
+        self.accelerators: dict[str, tuple[str, ...]] = {}  # by worker, of those that see some
+        self.worn: dict[str, int] = {}  # workers that are not fit for everything, see `protocol.FRESH`
+        self.fitted: list[str] = []  # idle workers that see accelerators: others' tasks are not to
+        self.held: list[str] = []  # idle workers kept for the claim
+        self.coming: dict[str, Member | None] = {}  # by the worker that stepped back: for whom another is to come
+        self.seated: dict[str, Member] = {}  # by worker: members that wait for the rest of their party
+        self.claim: Wish | None = None
+        self.claimed: list[Site] = []
+        self.short = False  # some wish lacks but a worker: nothing is to be given out ahead
+        self.stale = False  # what is possible may have changed
+        self._possible: dict[Request, bool | None] = {}
+        self._numbers = count()
+
+    # ---- workers
+
+    def joined(self, event: WorkerJoined) -> None:
+        """A worker is there: for the member that it was wanted for, or for anybody."""
+        worker = event.worker
+        site = self.sites.get(event.machine)
+        if site is None:
+            site = self.sites[event.machine] = Site(event.machine, event.resources)
+        elif event.resources is not None:
+            site.says(event.resources)
+        self.site_of[worker] = site
+        if event.accelerators:
+            self.accelerators[worker] = event.accelerators
+        self.stale = True
+        member = None
+        if event.instead_of is not None:
+            member = self.coming.pop(event.instead_of, None)
+            self.site_of.pop(event.instead_of, None)
+        if member is None:
+            self.rest(worker)
+            return
+        member.worker, member.present = worker, True
+        self.seated[worker] = member
+        self._start_if_complete(member.party)
+
+    def rest(self, worker: str) -> None:
+        """A worker has nothing to do."""
+        if self.fits and self.worn.get(worker) == USED_UP:
+            self._refit(worker, self.accelerators.get(worker, ()), None, fresh=True)
+        else:
+            (self.fitted if worker in self.accelerators else self.core.idle).append(worker)
+
+    def lost(self, worker: str) -> None:
+        """A worker is gone."""
+        for idle in (self.fitted, self.held):
+            if worker in idle:
+                idle.remove(worker)
+        self.forget(worker)
+        member = self.seated.get(worker) or self.coming.get(worker)
+        if member is not None:
+            self._dissolve(member.party)
+        self.coming.pop(worker, None)  # it had died before another was asked for
+        self.stale = True
+
+    def forget(self, worker: str) -> None:
+        """Nothing is to be known of a worker any more."""
+        self.site_of.pop(worker, None)
+        self.accelerators.pop(worker, None)
+        self.worn.pop(worker, None)
+
+    def left(self, member: Member) -> None:
+        """A member's worker is through with its unit, or dead.
+
+        What a gang has comes back from all of them together: as long as one is running, it may need the others'
+        processes, and the first one's longest.
+        """
+        member.over = True
+        members = member.party.members
+        if not all([other.over for other in members]):
+            return
+        for other in reversed(members):
+            other.site.give(other.party.request, other.accelerators)
+            if other.worker in self.core.workers:
+                self.rest(other.worker)
+
+    def _refit(self, worker: str, accelerators: tuple[str, ...], member: Member | None, fresh: bool = False) -> None:
+        self.core.workers.discard(worker)
+        site = self.site_of[worker]
+        self.forget(worker)
+        self.site_of[worker] = site
+        self.coming[worker] = member
+        self.core._out.append(Refit(worker, accelerators, fresh))
+
+    # ---- what is possible
+
+    @property
+    def starting(self) -> bool:
+        """Whether workers are still to come: what is impossible now may not stay so."""
+        return len(self.core.workers) + len(self.coming) < self.core.expected
+
+    def possible(self, request: Request) -> bool | None:
+        """Whether a request can ever be met; None: workers that are still starting may show."""
+        if request not in self._possible:
+            self._possible[request] = self._find_out(request)
+        return self._possible[request]
+
+    def _find_out(self, request: Request) -> bool | None:
+        if request.size > 1 and not self.gangs:
+            return False
+        workers: dict[Site, int] = {}
+        for site in self.site_of.values():
+            workers[site] = workers.get(site, 0) + 1
+        if sum([min(n, site.most(request)) for site, n in workers.items()]) >= request.size:
+            return True
+        return None if self.starting else False
+
+    def admit(self, node: Node) -> None:
+        """Nothing, if a node's request can be met.
+
+        Raises:
+            ResourceError: it cannot.
+        """
+        request = node._task.request
+        if request is not None and self.possible(request) is False:
+            raise self.refusal(node)
+
+    def refusal(self, node: Node) -> ResourceError:
+        """Why a node's request cannot be met, and what to do."""
+        request = node._task.request
+        assert request is not None
+        if request.size > 1 and not self.gangs:
+            return ResourceError(
+                f"{node.label} is a gang of {request.gang}, and this executor runs no two tasks in processes of their "
+                f'own: use a pool that does, such as executor="loky:{request.gang}"'
+            )
+        workers = [*self.site_of.values()]
+        machines = "; ".join([site.describe(workers.count(site)) for site in self.sites.values() if site in workers])
+        return ResourceError(
+            f"{node.label} asks for {request}, which this executor does not have. There is {machines or 'no machine'}. "
+            "Ask for less, or give the executor what is missing (its workers=, or resources= if it has more than that)"
+        )
+
+    def _check(self) -> None:
+        """End the runs that ask for what is not to be had: now, and not when it is that node's turn."""
+        self.stale = False
+        self._possible.clear()
+        for job in [job for job in self.core.jobs if job.unchecked]:
+            known = {request: self.possible(request) for request in job.unchecked}
+            refused = [node for request, node in job.unchecked.items() if known[request] is False]
+            job.unchecked = {request: node for request, node in job.unchecked.items() if known[request] is None}
+            if refused and not job.collect:  # else each fails when it is ready, and the others are done
+                self.core._give_up(job, refused[0], self.refusal(refused[0]))
+
+    # ---- beginning
+
+    def place(self) -> None:
+        """Begin what can begin."""
+        core = self.core
+        while self.inbox or self.stale:
+            if self.stale:
+                self._check()
+            inbox = self.inbox[:]
+            self.inbox.clear()  # in place: it is the jobs' own
+            for job, node in inbox:
+                request = node._task.request
+                if not job.over and request is not None:
+                    self._wait(request, Wish(job, node, next(self._numbers), core._now))
+            self._fail_impossible()
+        core.idle[:0] = self.held
+        self.held = []
+        self.short = False
+        self._stake_claim()
+        for request in sorted(self.waiting, key=lambda r: self.waiting[r][0].number):
+            queue = self.waiting[request]
+            while queue:
+                wish = queue[0]
+                if wish.job.over or self._begin(wish, request):
+                    queue.popleft()
+                else:
+                    self.short = self.short or self._lacks_workers(wish, request)
+                    break
+            if not queue:
+                del self.waiting[request]
+        if self.claim is not None:
+            self._hold_back(self.claim)
+        elif self.fitted and not core.idle:
+            self._help_others()
+
+    def _wait(self, request: Request, wish: Wish, first: bool = False) -> None:
+        queue = self.waiting.get(request)
+        if queue is None:
+            queue = self.waiting[request] = deque()
+        (queue.appendleft if first else queue.append)(wish)
+
+    def _fail_impossible(self) -> None:
+        for request in [r for r in self.waiting if self.possible(r) is False]:
+            for wish in self.waiting.pop(request):
+                if not wish.job.over:
+                    self.core._give_up(wish.job, wish.node, self.refusal(wish.node))
+
+    def _begin(self, wish: Wish, request: Request) -> bool:
+        """Begin what was wished for, if all of it is to be had now."""
+        core = self.core
+        if core.tight and core.units and not wish.node._deps:  # it only makes more results
+            return False
+        seats = self._seats(request, [] if wish is self.claim else self._kept_from(request), core.home(wish.node))
+        if seats is None:
+            return False
+        if wish is self.claim:
+            self.claim = None
+        party = Party(wish, request)
+        for rank, (site, worker, accelerators) in enumerate(seats):
+            (core.idle if worker in core.idle else self.fitted).remove(worker)
+            site.take(request, accelerators)
+            member = Member(party, rank, site, worker, accelerators)
+            party.members.append(member)
+            unfit = self.accelerators.get(worker, ()) != accelerators
+            if self.fits and (unfit or (request.gang is not None and worker in self.worn)):
+                member.present = False
+                self._refit(worker, accelerators, member, fresh=request.gang is not None)
+            else:
+                self.seated[worker] = member
+        taken = {a for member in party.members for a in member.accelerators}
+        for worker in [w for w in self.fitted if self.site_of[w] in {m.site for m in party.members}]:
+            if taken.intersection(self.accelerators[worker]):  # what it sees is another's now
+                self.fitted.remove(worker)
+                self._refit(worker, (), None)
+        self._start_if_complete(party)
+        return True
+
+    def _seats(
+        self, request: Request, without: list[Site], home: str | None = None
+    ) -> list[tuple[Site, str, tuple[str, ...]]] | None:
+        """A worker and accelerators for each member, on as few machines as will do; None if not all are to be had."""
+        idle: dict[Site, list[str]] = {}
+        for worker in (*self.core.idle, *self.fitted):
+            site = self.site_of[worker]
+            if site not in without:
+                idle.setdefault(site, []).append(worker)
+        found: list[list[tuple[Site, str, tuple[str, ...]]]] = []
+        for site, workers in idle.items():
+            if home in workers:  # first, if it does as well as others
+                workers.remove(home)
+                workers.insert(0, home)
+            found.append(self._seats_at(site, request, workers))
+        if request.size == 1:
+            found.sort(key=lambda seats: not any([worker == home for _, worker, _ in seats]))
+        else:
+            found.sort(key=len, reverse=True)
+        seats = [seat for some in found for seat in some][: request.size]
+        return seats if len(seats) == request.size else None
+
+    def _seats_at(self, site: Site, request: Request, workers: list[str]) -> list[tuple[Site, str, tuple[str, ...]]]:
+        """Members that could begin on a machine now, as far as it goes."""
+        number = min(site.most_now(request), len(workers), request.size)
+        left = list(workers)
+        free = site.free_accelerators if request.gpus else []
+        seats = []
+        for _ in range(number):
+            worker, accelerators = self._choose(request, left, free)
+            left.remove(worker)
+            free = [a for a in free if a not in accelerators]
+            seats.append((site, worker, accelerators))
+        return seats
+
+    def _choose(self, request: Request, workers: list[str], free: list[str]) -> tuple[str, tuple[str, ...]]:
+        """A worker, and accelerators: those that it sees already, if there are as many."""
+        sees = self.accelerators.get
+        gpus = request.gpus
+        gang = request.gang is not None
+        if gpus:
+            for worker in workers:
+                mine = sees(worker, ())
+                if len(mine) == gpus and set(mine) <= set(free) and not (gang and worker in self.worn):
+                    return worker, mine
+            in_sight = {a for worker in workers for a in sees(worker, ())}
+            chosen = tuple(sorted(free, key=lambda a: a in in_sight)[:gpus])
+        else:
+            chosen = ()
+
+        def cost(worker: str) -> tuple[bool, bool, bool]:
+            mine = sees(worker, ())
+            loses = bool(mine) and not set(mine).intersection(chosen)  # others could do with what it sees
+            return loses, mine != chosen, gang and worker in self.worn
+
+        return min(workers, key=cost), chosen
+
+    def _start_if_complete(self, party: Party) -> None:
+        members = party.members
+        if not all([member.present for member in members]):
+            return
+        core, job, node = self.core, party.job, party.node
+        budget = BUDGET if party.request.gang is None else FOREVER
+        units = []
+        for member in members:
+            del self.seated[member.worker]
+            unit = core._unit(job, member.worker, [node], budget, False, False)
+            unit.grant = member
+            member.unit = unit
+            core.units[member.worker] = unit
+            job.give_inputs(unit)
+            unit.started = core._now
+            core.note_home(node, member.worker)
+            units.append(unit)
+        party.inputs = units[0].inputs
+        core._out.append(Run(units[0]) if party.request.gang is None else RunTogether(units))
+
+    def _dissolve(self, party: Party, again: bool = True) -> None:
+        """A party does not come about: a worker of it has died, or nobody wants it any more."""
+        for member in party.members:
+            member.site.give(party.request, member.accelerators)
+            if not member.present:
+                self.coming[next(w for w, m in self.coming.items() if m is member)] = None
+            elif self.seated.pop(member.worker, None) is not None:
+                self.rest(member.worker)
+        if again and not party.job.over:
+            self._wait(party.request, Wish(party.job, party.node, party.number, self.core._now), first=True)
+
+    def end(self, job: Job) -> None:
+        """A job is over: what has not begun does not begin."""
+        for party in {m.party for m in (*self.seated.values(), *self.coming.values()) if m is not None}:
+            if party.job is job:
+                self._dissolve(party, again=False)
+
+    def withdraw(self, job: Job) -> None:
+        """Forget what of a job has not begun: it will be asked for again."""
+        self.end(job)
+        self.inbox[:] = [(j, node) for j, node in self.inbox if j is not job]
+        for request, queue in list(self.waiting.items()):
+            kept = deque([wish for wish in queue if wish.job is not job])
+            if kept:
+                self.waiting[request] = kept
+            else:
+                del self.waiting[request]
+        if self.claim is not None and self.claim.job is job:
+            self.claim = None
+
+    # ---- those who wait
+
+    def wait(self) -> float | None:
+        """When a wish has waited long enough to make a claim; None: news will come first."""
+        if not self.waiting or self._claim_stands():
+            return None
+        since = [queue[0].since for request, queue in self.waiting.items() if self.possible(request)]
+        return min(since) + PATIENCE if since else None
+
+    def _claim_stands(self) -> bool:
+        return self.claim is not None and not self.claim.job.over
+
+    def _stake_claim(self) -> None:
+        """See to it that the oldest wish gets its turn, if it has waited for long."""
+        if not self._claim_stands():
+            self.claim = None
+            first = [q[0] for r, q in self.waiting.items() if self.possible(r) and not q[0].job.over]
+            oldest = min(first, key=lambda wish: wish.number, default=None)
+            if oldest is None or self.core._now < oldest.since + PATIENCE:
+                return
+            self.claim = oldest
+        assert self.claim is not None
+        request = self.claim.node._task.request
+        assert request is not None
+        sites = [s for s in dict.fromkeys(self.site_of.values()) if s.most(request)]
+        if request.size == 1 and not any([site in sites for site in self.claimed]):
+            sites = sorted(sites, key=lambda site: site.missing(request))[:1]
+        elif request.size == 1:
+            sites = [site for site in self.claimed if site in sites][:1]
+        self.claimed = sites
+
+    def _kept_from(self, request: Request) -> list[Site]:
+        """The machines that are the claim's, and not for others that would take of what it needs."""
+        if self.claim is None:
+            return []
+        claim = self.claim.node._task.request
+        assert claim is not None
+        mine, others = {name for name, _ in claim.needs}, {name for name, _ in request.needs}
+        return self.claimed if claim.size > 1 or request.size > 1 or mine & others else []
+
+    def _lacks_workers(self, wish: Wish, request: Request) -> bool:
+        """Whether but for idle workers a wish could begin. A gang's counts once it has its turn."""
+        if request.size > 1 and wish is not self.claim:
+            return False
+        without = [] if wish is self.claim else self._kept_from(request)
+        workers = [site for site in self.site_of.values() if site not in without]
+        there = [min(workers.count(site), site.most_now(request)) for site in dict.fromkeys(workers)]
+        return sum(there) >= request.size
+
+    def _hold_back(self, claim: Wish) -> None:
+        """Keep idle workers for a gang that lacks but workers."""
+        request = claim.node._task.request
+        assert request is not None
+        if request.size > 1 and self._lacks_workers(claim, request):
+            idle = self.core.idle
+            self.held = [w for w in idle if self.site_of[w] in self.claimed][: request.size]
+            idle[:] = [w for w in idle if w not in self.held]
+
+    def _help_others(self) -> None:
+        """Have workers that see accelerators, and have nothing to do, make place for ones that can do other work."""
+        core = self.core
+        if core.tight:
+            return
+        wanted = sum([len(job.ready) for job in core.jobs]) - sum([m is None for m in self.coming.values()])
+        for worker in self.fitted[: max(0, wanted)]:
+            self.fitted.remove(worker)
+            self._refit(worker, (), None)
