@@ -31,6 +31,7 @@ from graphray.executors.core import (
     UnitRecalled,
     WorkerJoined,
     WorkerLost,
+    WorkersExpected,
 )
 from graphray.executors.dask.loop import Loop
 from graphray.executors.dask.remote import Remote
@@ -76,6 +77,11 @@ class Home:
         self.name = str(info.get("name", address))
         self.threads = int(info.get("nthreads", 1))
         self.nanny = bool(info.get("nanny"))
+        # What it was started with (`dask worker --resources "gpu=1"`), and its memory.
+        declared = {str(name): n for name, n in dict(info.get("resources") or {}).items()}
+        self.resources: dict[str, Any] = {"gpu": int(declared.pop("GPU", 0)), **declared}
+        if info.get("memory_limit"):
+            self.resources["memory"] = int(info["memory_limit"])
         self.places: list[Place] = []
         self.modules: set[str] = set()  # names of the driver's modules that it was sent
         self.late = False  # we ended it, for a task of it took too long
@@ -109,7 +115,7 @@ class Dask(Executor):
         ):
             raise TypeError(f"Dask(…) takes a scheduler's address, a Client or a cluster, not {type(cluster).__name__}")
         self._cluster = cluster
-        self._core = Core(ahead=True)
+        self._core = Core(ahead=True, gangs=True)
         self._core.locate = self._locate
         self._mail = Mail(self)
         self._holding = Holding()
@@ -314,6 +320,17 @@ class Dask(Executor):
         except Exception:  # it is gone, which we are told otherwise
             pass
 
+    def meeting_place(self, unit: Unit) -> str:
+        """An address on the machine of a gang's first worker, at which nobody listens yet."""
+        from distributed import comm
+
+        from graphray.executors.membership import free_address
+
+        home = self._places[unit.worker].home
+        host = comm.get_address_host(home.address)  # type: ignore[attr-defined]
+        run = self._client.run(free_address, host, workers=[home.address])
+        return str(run[home.address])
+
     # ---- values
 
     def _put(self, value: Any) -> Remote:
@@ -441,6 +458,7 @@ class Dask(Executor):
         taken = {p.name for h in self._homes.values() for p in h.places}
         names = [n if n not in taken else f"{n}@{address}" for n in names]
         home.places = [Place(n, home, self._mail.book()) for n in names]
+        self._expect_workers()
         self._client.loop.add_callback(self._greet, home, names)
 
     def _hear_greeted(self, home: Home, found: Mapping[str, Any]) -> None:
@@ -454,13 +472,23 @@ class Dask(Executor):
             self._places[place.name] = place
             self._core.seats[place.name] = home.address
             self.joined(place.name, found["pid"])
-            self.post(WorkerJoined(place.name))
+            self.post(self._joins(place))
+
+    def _joins(self, place: Place) -> WorkerJoined:
+        """What the core is told of a worker: each counts as a machine, with what it was started with."""
+        return WorkerJoined(place.name, place.home.name, place.home.resources)
+
+    def _expect_workers(self) -> None:
+        """How many there will be, if all that have appeared can be used."""
+        homes = [h for address, h in self._homes.items() if address not in self._refusals]
+        self.post(WorkersExpected(max(1, sum([len(h.places) for h in homes]))))
 
     def _hear_refused(self, home: Home, error: BaseException) -> None:
         """A worker cannot be used; if none can, the runs fail."""
         if self._homes.get(home.address) is not home:
             return
         self._refusals[home.address] = error
+        self._expect_workers()
         if not self._places and set(self._homes) <= set(self._refusals):
             text = f"no worker of the cluster can be used; {home.name} ({home.address}): {error}"
             failure = NodeError(text, home.address)
@@ -485,6 +513,7 @@ class Dask(Executor):
                 unit = None
             late = home.late and unit is not None
             self.post(WorkerLost(place.name, code, signal_name(code), unit, None, "", memory, late))
+        self._expect_workers()
         self._client.loop.add_callback(self._look_for_lost)
 
     def _how_it_ended(self, home: Home) -> tuple[int | None, int | None]:

@@ -44,6 +44,8 @@ class Agent:
         self.config: Mapping[str, Any] = {}
         self.folder: Directory | None = None  # of what workers spill, and the like
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.places: dict[str, tuple[Sequence[str], str | None]] = {}  # what each sees, and in whose place it is
+        self.retired: set[str] = set()  # in whose place another is
         self.ready: set[str] = set()
         self.numbered = 0
         self.false_starts = 0
@@ -118,6 +120,9 @@ class Agent:
             self.messages.send("failed", text=f"there is no place for temporary files: {error}")
             return
         self.config = config
+        from graphray.executors.supply import find
+
+        self.messages.send("has", resources=find(config["resources"]))
         with self.lock:
             for _ in range(count):
                 self._spawn()
@@ -129,6 +134,12 @@ class Agent:
         if process is not None:
             _kill(process)
 
+    def _do_refit(self, worker: str, accelerators: Sequence[str]) -> None:
+        """Start another worker in the place of one that will end, which sees these accelerators and no others."""
+        with self.lock:
+            self.retired.add(worker)
+            self._spawn(accelerators, worker)
+
     def _do_ready(self, worker: str) -> None:
         """A worker has been heard of by the driver."""
         self.ready.add(worker)
@@ -136,16 +147,22 @@ class Agent:
 
     # ---- workers
 
-    def _spawn(self) -> None:
+    def _spawn(self, accelerators: Sequence[str] = (), instead_of: str | None = None) -> None:
+        from graphray.executors.supply import environment
+
         self.numbered += 1
         name = f"{self.config['name']}/{self.numbered}"
-        environment = {**os.environ, **self.config["environment"], "PYTHONUNBUFFERED": "1"}
+        self.places[name] = accelerators, instead_of
+        if instead_of is not None:
+            self.messages.send("refitted", worker=name, instead_of=instead_of, accelerators=list(accelerators))
+        seen = environment(tuple(accelerators))
+        variables = {**os.environ, **seen, **self.config["environment"], "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", "from graphray.executors.ssh.node import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=variables,
             start_new_session=True,  # what a task starts goes with it
         )
         self.workers[name] = process
@@ -172,7 +189,8 @@ class Agent:
         _kill(process)  # what it has started
         with self.lock:
             self.workers.pop(name, None)
-            ending = self.ending
+            accelerators, instead_of = self.places.pop(name)
+            ending = self.ending or name in self.retired
             if name not in self.ready:
                 self.false_starts += 1
         if ending:
@@ -183,7 +201,9 @@ class Agent:
             )
             if self.false_starts < STARTS:
                 with self.lock:
-                    if not self.ending:
+                    if not self.ending and name not in self.ready:
+                        self._spawn(accelerators, instead_of)
+                    elif not self.ending:
                         self._spawn()
             elif not self.workers:
                 text = f"worker processes end before they are ready (exit code {code}); what they wrote says why"

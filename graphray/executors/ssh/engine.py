@@ -12,10 +12,11 @@ import threading
 import time
 
 from graphray.errors import NodeError
-from graphray.executors.core import WorkerLeaves
-from graphray.executors.dask.engine import Dask, Home
+from graphray.executors.core import Core, WorkerJoined, WorkerLeaves, WorkersExpected
+from graphray.executors.dask.engine import Dask, Home, Place, _quietly
 from graphray.executors.ssh.link import Link, ssh
 from graphray.executors.ssh.refusal import refusal
+from graphray.executors.supply import given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,12 +41,15 @@ class Node:
 
     def __init__(self, host: str) -> None:
         self.host = host
+        self.resources: dict[str, Any] = {}
         self.link: Link | None = None
         self.about: Mapping[str, Any] = {}
         self.exits: dict[str, tuple[int, int, bool]] = {}  # of its workers: code, memory, whether it had been ready
         self.heard: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()  # until it has joined
         self.joined = False
         self.gone = False
+        self.count = 0  # of workers that it was told to start
+        self.fitted: dict[str, tuple[str, tuple[str, ...]]] = {}  # workers in the place of others, and what they see
 
 
 class SSH(Dask):
@@ -58,6 +62,8 @@ class SSH(Dask):
     Args:
         hosts: as `ssh` takes them: "b", "alice@b", a name of ssh_config.
         workers: worker processes per machine; one per core by default.
+        resources: what each machine has for tasks with `resources=`, such as `{"gpu": 2, "licence": 1}`; its
+            accelerators and memory are found where nothing is said of them.
         threads_per_task: threads of BLAS, OpenMP and XLA in each worker, 1 by default.
         python: the interpreter there; by default the path of the one here.
         memory: bytes of results that a worker keeps in memory before Dask spills them; by default an even share.
@@ -79,6 +85,7 @@ class SSH(Dask):
         hosts: str | Sequence[str],
         *,
         workers: int | None = None,
+        resources: Mapping[str, Any] | None = None,
         threads_per_task: int | None = None,
         python: str | None = None,
         memory: int | None = None,
@@ -87,6 +94,8 @@ class SSH(Dask):
         listen: str | None = None,
     ) -> None:
         super().__init__("")
+        self._core = Core(ahead=True, fits=True, gangs=True)  # processes are ours: one can take another's place
+        self._core.locate = self._locate
         for option, number in (("workers", workers), ("threads_per_task", threads_per_task)):
             if number is not None and (type(number) is not int or number < 1):
                 raise ValueError(f"{option}= is a number, 1 or more, not {number!r}")
@@ -98,6 +107,7 @@ class SSH(Dask):
         self._options = {"workers": workers, "python": python, "memory": memory, "directory": directory}
         self._env = dict(env or {})
         self._listen = listen
+        self._given = given(resources)
         self._nodes = [Node(h) for h in listed]
         self._scheduler: Any = None
         self._authority: Any = None
@@ -183,13 +193,14 @@ class SSH(Dask):
         address, port = self._expect(node, "reached", deadline)["address"], self._port
         if address is None:
             address, port = self._forward(node)
-        count = self._options["workers"] or int(node.about["cores"])
+        node.count = count = int(self._options["workers"] or node.about["cores"])
         node.link.send(
             "start",
             count=count,
             name=node.host,
             directory=self._options["directory"],
             environment=self._environment(),
+            resources=self._given,
             worker={
                 "scheduler": f"tls://{_bracketed(address)}:{port}",
                 "host": there,
@@ -199,6 +210,7 @@ class SSH(Dask):
             },
         )
         node.joined = True
+        self._expect_workers()
         while True:  # what it has said meanwhile
             try:
                 self._take(node, *node.heard.get_nowait())
@@ -294,6 +306,10 @@ class SSH(Dask):
             self._say(("wrote", content["worker"], content["stream"], content["text"]))
         elif kind == "exited":
             node.exits[content["worker"]] = content["code"], content["memory"], content["ready"]
+        elif kind == "has":
+            node.resources = {k: tuple(v) if isinstance(v, list) else v for k, v in content["resources"].items()}
+        elif kind == "refitted":
+            node.fitted[content["worker"]] = content["instead_of"], tuple(content["accelerators"])
         elif kind in ("ended", "failed"):
             self._say(("node_gone", node, content.get("text", "")))
 
@@ -305,6 +321,7 @@ class SSH(Dask):
         if node.gone or self._client is None:
             return
         node.gone = True
+        self._expect_workers()
         for home in list(self._homes.values()):
             if self._node_of(home) is node:
                 self._client.loop.add_callback(self._remove_worker, home.address)
@@ -328,6 +345,30 @@ class SSH(Dask):
         if node is not None and node.link is not None:
             node.link.send("ready", worker=home.name)
         super()._hear_greeted(home, found)
+
+    def _joins(self, place: Place) -> WorkerJoined:
+        """What the core is told of a worker: on which machine it is, and in whose place."""
+        node = self._node_of(place.home)
+        assert node is not None
+        instead_of, accelerators = node.fitted.pop(place.home.name, (None, ()))
+        return WorkerJoined(place.name, node.host, node.resources, accelerators, instead_of)
+
+    def _expect_workers(self) -> None:
+        self.post(WorkersExpected(max(1, sum([n.count for n in self._nodes if n.joined and not n.gone]))))
+
+    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+        """Have the agent start another process in the place of an idle one, whose results move before it ends."""
+        place = self._places.pop(worker, None)
+        node = self._node_of(place.home) if place is not None else None
+        if place is None or node is None or node.link is None:  # it has just died, which the core is about to be told
+            return
+        self._core.seats.pop(worker, None)
+        place.home.places.remove(place)
+        node.link.send("refit", worker=place.home.name, accelerators=list(accelerators))
+        self._client.loop.add_callback(_quietly, self._retire, place.home.address)
+
+    async def _retire(self, address: str) -> None:
+        await self._scheduler.retire_workers(workers=[address], close_workers=True, stimulus_id="graphray-refit")
 
     def _hear_gone(self, address: str, waited: float = 0.0) -> None:
         """A worker is gone; how it ended, its agent says."""

@@ -25,6 +25,7 @@ def main() -> None:
         if entry not in with_it:
             with_it.append(entry)
     asyncio.run(_serve(settings))
+    os._exit(0)  # the thread that waits for the agent's end has standard input
 
 
 def _end_with_the_agent() -> None:
@@ -51,7 +52,7 @@ async def _serve(settings: dict[str, Any]) -> None:
     from graphray.executors.ssh.certificates import Credentials, RunSecurity
     from graphray.executors.ssh.quiet import QuietWorker, configure
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the driver says what counts
     parcel.register()
     with configure():
         worker: Any = QuietWorker(
