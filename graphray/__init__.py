@@ -13,7 +13,16 @@ For example:
 
 from __future__ import annotations
 
-from graphray.errors import Cancelled, Failure, GraphrayError, ImpureTask, RemoteError, TaskTimeout, WorkerDied
+from graphray.errors import (
+    Cancelled,
+    Failure,
+    GraphrayError,
+    HostError,
+    ImpureTask,
+    RemoteError,
+    TaskTimeout,
+    WorkerDied,
+)
 from graphray.graph.dataflow import Graph, compute
 from graphray.graph.fan import combine, map, reduce
 from graphray.graph.iterate import iterate
@@ -38,6 +47,7 @@ __all__ = [
     "Failure",
     "Graph",
     "GraphrayError",
+    "HostError",
     "ImpureTask",
     "Node",
     "RemoteError",

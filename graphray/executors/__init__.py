@@ -9,9 +9,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from graphray.executors import ssh
     from graphray.executors.loky import Loky
 
-__all__ = ["Executor", "InProcess", "Loky"]
+__all__ = ["Executor", "InProcess", "Loky", "ssh"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from graphray.executors.loky import Loky
 
         return Loky
+    if name == "ssh":
+        import importlib
+
+        return importlib.import_module("graphray.executors.ssh")
     raise AttributeError(f"module 'graphray.executors' has no attribute {name!r}")
