@@ -99,7 +99,8 @@ _SSH_SAYS = (
         "host-key-changed",
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "{host} has another host key than the one that is known: it was set up anew, or something else answers "
-        "in its place. Find out which; if it is the former, remove the old key with ssh-keygen -R and connect once by hand: {ssh}",
+        "in its place. Find out which; if it is the former, remove the old key with ssh-keygen -R and connect once by "
+        "hand: {ssh}",
     ),
     (
         "host-key-revoked",
