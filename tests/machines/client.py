@@ -43,10 +43,10 @@ class Client:
         options = {"stdin": subprocess.DEVNULL} | options if "input" not in options else options
         return subprocess.run(self.argv(host, *argv), capture_output=True, text=True, timeout=timeout, **options)
 
-    def start(self, host: str, *argv: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a program on a host, with pipes to its standard streams."""
+    def start(self, host: str, *argv: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start a program on a host, with pipes to its standard streams; of text, unless `text=False`."""
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen(self.argv(host, *argv), text=True, **(pipes | options))
+        return subprocess.Popen(self.argv(host, *argv), **{"text": True, **pipes, **options})
 
 
 def write_client(folder: Path, servers: Mapping[str, Server], options: Sequence[str] = ()) -> Client:

@@ -18,7 +18,9 @@ def ip(*arguments: str, batch: str = "") -> str:
     command = ["ip", *arguments, *(["-batch", "-"] if batch else [])]
     done = subprocess.run(command, input=batch, capture_output=True, text=True, timeout=30)
     if done.returncode:
-        raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}" + (f"\nof:\n{batch}" if batch else ""))
+        raise OSError(
+            f"{' '.join(command)}: {done.stderr.strip() or done.returncode}" + (f"\nof:\n{batch}" if batch else "")
+        )
     return done.stdout
 
 

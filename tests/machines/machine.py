@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,9 +12,11 @@ from pathlib import Path
 
 import psutil
 
+from machines.client import Client
 from machines.iproute import ip
 from machines.listeners import Listener, listening
 from machines.processes import kill_all
+from machines.proxy import PIPE
 from machines.sshd import Sshd
 from machines.sweep import processes_in, remove_namespace
 
@@ -57,6 +62,7 @@ class Machine:
         size = [f"size={size}" if size else "size=50%" for size in (tmp, shm)]
         boot = ["ip", "netns", "exec", namespace, "unshare", "--uts", "sh", "-c", BOOT, "boot"]
         self.tmp.mkdir(parents=True)
+        self._clients = itertools.count(1)
         self.sshd = Sshd(
             folder / "sshd",
             names=[name],
@@ -148,6 +154,13 @@ class Machine:
         root = Path(f"/proc/{self.sshd.process.pid}/root")
         return sorted(p for folder in (self.tmp, Path("/dev/shm")) for p in (root / folder.relative_to("/")).iterdir())
 
+    def bastion(self) -> Client:
+        """A client that gets there without the network, so that nothing but its SSH connection leads there once the
+        machine is cut: as when all others have to go through a bastion.
+        """
+        inside = ["ip", "netns", "exec", self.namespace, sys.executable, str(PIPE), self.address, "22"]
+        return self.sshd.make_client(f"bastion{next(self._clients)}", command=shlex.join(inside))
+
     def python(self, code: str, *arguments: str, timeout: float = 30) -> str:
         """What a program prints there, run over SSH with the driver's interpreter; raises if it fails."""
         done = self.sshd.client.run(self.name, sys.executable, "-c", code, *arguments, timeout=timeout)
@@ -158,7 +171,5 @@ class Machine:
 
 def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -42,7 +43,7 @@ def marked(mark: str, *, clients: bool = False) -> list[psutil.Process]:
     it was detached, and what descends from these. Not this one.
 
     Args:
-        mark: what the name of a testbed or server begins with; a server's ends with a slash.
+        mark: the path of a server's folder, or a part of it, ending with a slash.
         clients: whether the ssh clients count that were started with its files.
     """
     program = "ssh" if clients else "sshd"
@@ -66,8 +67,6 @@ def kill_all(find: Callable[[], list[psutil.Process]]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("killed, and still there: " + "; ".join(f"{p.pid} {command(p)}" for p in found))
         for process in found:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                pass
         time.sleep(0.005)

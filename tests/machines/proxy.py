@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+PIPE = Path(__file__).with_name("pipe.py")
 CHUNK = 16384  # bytes that are passed on at a time, unless the line is slow
 WINDOW = 1024  # chunks on their way without a rate
 
@@ -52,7 +53,7 @@ class Proxy:
     @property
     def command(self) -> str:
         """For ProxyCommand: the way through this proxy over standard input and output."""
-        return shlex.join([sys.executable, str(Path(__file__).with_name("pipe.py")), *map(str, self.address)])
+        return shlex.join([sys.executable, str(PIPE), *map(str, self.address)])
 
     @property
     def connections(self) -> int:

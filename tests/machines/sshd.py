@@ -28,7 +28,7 @@ class Sshd:
     """A server that lets this user in with the key `user` in its folder.
 
     Args:
-        folder: where its files are; the last two parts of the path mark its processes.
+        folder: where its files are; it marks its processes.
         names: what a client may call it: several hosts that are all this server.
         address: where it listens.
         port: and on which port; None takes a free one.
@@ -59,7 +59,7 @@ class Sshd:
         self.names = tuple(names)
         self.address = address
         self.within = tuple(within)
-        self.mark = f"{folder.parent.name}/{folder.name}/"  # the slash: sshd1 is not sshd10
+        self.mark = f"{folder}/"  # sshd1 is not sshd10
         self.process: subprocess.Popen[bytes] | None = None
         self._port = port
         key_pair(folder / "host")
@@ -115,6 +115,7 @@ class Sshd:
                     [*self.within, *server], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
                 )
             if self._listens():
+                self._port = self.port  # it comes back where its clients look for it
                 return
             self.process.wait()
             self.process = None

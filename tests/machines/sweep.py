@@ -6,6 +6,7 @@ taken for the owner's. Folders and namespaces are named after the testbed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -47,7 +48,7 @@ def sweep() -> list[str]:
     folders = [p for p in temporary.glob("graphray-*-testbed") if stale(p.name) and _ours(p)]
     namespaces = [n for n in namespaces_of("") if stale(n)] if os.geteuid() == 0 else []
     for name in sorted({p.name for p in folders} | {NAME.match(n)[0] for n in namespaces}):  # type: ignore[index]
-        kill_all(lambda name=name: marked(name, clients=True))  # type: ignore[misc]
+        kill_all(lambda name=name: marked(f"/{name}/", clients=True))  # type: ignore[misc]
     for namespace in namespaces:
         remove_namespace(namespace)
     for folder in folders:
@@ -72,19 +73,25 @@ def namespaces_of(prefix: str) -> list[str]:
 
 def processes_in(namespace: str) -> list[psutil.Process]:
     """Those whose network is this namespace."""
-    done = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, timeout=30)
     found = []
-    for pid in map(int, done.stdout.split()):
-        try:
+    for pid in map(int, _ip("netns", "pids", namespace).split()):
+        with contextlib.suppress(psutil.NoSuchProcess):
             found.append(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            pass
     return [p for p in found if running(p)]
 
 
 def remove_namespace(namespace: str) -> None:
-    """Kill what runs in it and take its name away; its links go with it."""
+    """Kill what runs in it and take its name away, with the links that lead there. Somebody else may be at it too."""
     kill_all(lambda: processes_in(namespace))
-    subprocess.run(["ip", "netns", "delete", namespace], capture_output=True, timeout=30)
+    # The kernel would remove them a while after the namespace, and addresses would stay in use so long.
+    shown = _ip("-n", namespace, "-o", "link", "show", "type", "veth")
+    for link in re.findall(r"^\d+: ([^@:]+)", shown, re.MULTILINE):
+        _ip("-n", namespace, "link", "delete", link)
+    _ip("netns", "delete", namespace)
     if namespace in namespaces_of(namespace):
         raise OSError(f"cannot remove the network namespace {namespace}: see `ip netns delete {namespace}`")
+
+
+def _ip(*arguments: str) -> str:
+    """What `ip` prints, also if it finds nothing there any more."""
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30).stdout
