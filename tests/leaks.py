@@ -22,6 +22,9 @@ PATIENCE = 2.0  # seconds that a thing may take to go: what the project promises
 DIRECTORIES = tuple(dict.fromkeys(d for d in ("/dev/shm", tempfile.gettempdir()) if os.path.isdir(d)))
 PREFIX = "graphray-"
 
+# Processes of shared fixtures that may have been started again during a test: whoever adds one looks after its end.
+SHARED: set[int] = set()
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -66,6 +69,8 @@ class Holdings:
 def _processes() -> dict[tuple[int, float], str]:
     found = {}
     for child in psutil.Process().children(recursive=True):
+        if child.pid in SHARED:
+            continue
         try:
             command = " ".join(child.cmdline())
             if "resource_tracker" not in command:  # Python's and loky's: one each, for as long as this process lives
