@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from graphray.executors.memory import parse_size
 
@@ -66,7 +66,7 @@ class Host:
     @property
     def label(self) -> str:
         """The host for people: "alice@a:2222"."""
-        name = f"[{self.name}]" if ":" in self.name and self.port is not None else self.name
+        name = f"[{self.name}]" if ":" in self.name else self.name
         user = f"{self.user}@" if self.user is not None else ""
         return f"{user}{name}" + (f":{self.port}" if self.port is not None else "")
 
@@ -74,6 +74,16 @@ class Host:
     def interpreter(self) -> str:
         """The Python to run there."""
         return self.python or sys.executable or "python3"
+
+    @property
+    def text(self) -> str:
+        """The host with its options, as `parse_hosts` reads it: "alice@a:2222?python=/opt/py"."""
+        options = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("name", "user", "port")]
+        pairs = [(name, value) for name, value in options if value is not None and not isinstance(value, Mapping)]
+        for name in ("env", "resources"):
+            pairs += [(f"{name}.{key}", value) for key, value in getattr(self, name).items()]
+        query = "&".join(f"{name}={quote(str(value), safe='/:@+=')}" for name, value in pairs)
+        return self.label + (f"?{query}" if query else "")
 
     def __str__(self) -> str:
         return self.label

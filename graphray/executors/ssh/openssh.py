@@ -180,22 +180,30 @@ def explain(host: Host, returncode: int | None, stderr: str | bytes) -> HostErro
             line = next((line for line in lines if pattern.search(line)), None)
             if line is not None:
                 text = advice.format(host=host.label, ssh=by_hand(host))
-                return HostError(f"{text} (ssh: {line.strip(' @')})", host=host, reason=reason)
+                return HostError(f"{text} (ssh: {line.strip(' @').removeprefix('ssh: ')})", host=host, reason=reason)
         last = lines[-1].strip() if lines else "nothing"
         text = f"the connection to {host.label} failed; ssh says: {last}. Try by hand: {by_hand(host)}"
         return HostError(text, host=host, reason="failed")
     if returncode in (126, 127):
-        state = "there is no" if returncode == 127 else "one may not run"
-        text = (
-            f"{state} {host.interpreter} on {host.label}. Name its Python {_version()} with the option python, such as "
-            f"{host.label}?python=/usr/bin/python{_version()}, or make one: graphray nodes setup {host.label}"
-        )
-        return HostError(text, host=host, reason="no-python")
+        return no_python(host, returncode, stderr)
     tail = "\n".join(lines[-15:])
     how = _how(returncode)
     return HostError(
         f"the program on {host.label} {how}" + (f"; it said:\n{tail}" if tail else ""), host=host, reason="ended"
     )
+
+
+def no_python(host: Host, returncode: int, said: str | bytes) -> HostError:
+    """The error for a host where the interpreter does not start, or something else starts in its place."""
+    states = {127: "there is no {} on {}", 126: "one may not run {} on {}"}
+    state = states.get(returncode, "{} on {} does not start as a Python 3").format(host.interpreter, host.label)
+    lines = [line.strip() for line in printable(said).splitlines() if line.strip()]
+    last = f" (it said: {lines[-1]})" if lines else ""
+    text = (
+        f"{state}{last}. Name its Python {_version()} with the option python, such as "
+        f"{host.label}?python=/usr/bin/python{_version()}, or make one: graphray nodes setup {host.label}"
+    )
+    return HostError(text, host=host, reason="no-python")
 
 
 def _how(returncode: int | None) -> str:

@@ -15,7 +15,7 @@ from graphray.errors import HostError
 from graphray.executors.ssh import packages, sources
 from graphray.executors.ssh.hosts import Host, parse_hosts
 from graphray.executors.ssh.parallel import each
-from graphray.executors.ssh.program import Program
+from graphray.executors.ssh.program import Program, other_python
 
 OLDEST = (3, 6)  # that the probe runs on
 PINGS = 5
@@ -122,13 +122,12 @@ def _look(
             version = tuple(program.hello["version"])
             found |= {"python": ".".join(map(str, version)), "executable": str(program.hello["executable"])}
             if version[:2] != sys.version_info[:2]:
-                from graphray.executors.ssh.program import other_python
-
                 problems.append(Problem("python", str(other_python(host, version)), fatal=True))
             if version >= OLDEST:
                 report = json.loads(program.receive(max(0.1, deadline - time.monotonic())))
                 found |= _facts(report) | _clock(program, deadline)
-                problems += _shortcomings(host, report, here, code)
+                problems += [] if problems else _differences(host, report, here, code)
+                problems += _shortcomings(host, report)
                 problems += _late(host, found["clock_skew"], found["round_trip"])
     except HostError as error:
         if error.reason == "no-ssh":
@@ -174,7 +173,8 @@ def _clock(program: Program, deadline: float) -> dict[str, float]:
     return {"round_trip": best[0], "clock_skew": best[1]}
 
 
-def _shortcomings(host: Host, report: dict[str, Any], here: dict[str, str], code: str) -> list[Problem]:
+def _differences(host: Host, report: dict[str, Any], here: dict[str, str], code: str) -> list[Problem]:
+    """How its packages differ from those here."""
     label = host.label
     setup = f"graphray nodes setup {label} makes an environment like this one"
     found = []
@@ -184,14 +184,19 @@ def _shortcomings(host: Host, report: dict[str, Any], here: dict[str, str], code
         found.append(Problem("packages", f"{label} has no {_and(vital)}: {setup}", fatal=True))
     if others := [name for name in missing if name not in VITAL]:
         found.append(Problem("packages", f"{label} has no {_and(others)}: tasks that import them will fail; {setup}"))
-    differing = [
-        f"{name} {there[name]} (here {here[name]})" for name in there if there[name] not in (None, here.get(name))
-    ]
-    if differing := [text for text in differing if "(here None)" not in text]:
-        found.append(Problem("packages", f"{label} has other versions: {', '.join(differing)}; {setup}"))
+    both = [name for name in here if there[name] is not None and there[name] != here[name]]
+    if both:
+        versions = ", ".join(f"{name} {there[name]} (here {here[name]})" for name in both)
+        found.append(Problem("packages", f"{label} has other versions: {versions}; {setup}"))
     elif report["code"] not in (None, code):
         text = f"the graphray on {label} differs from this one, though its version is the same: {setup}"
         found.append(Problem("packages", text))
+    return found
+
+
+def _shortcomings(host: Host, report: dict[str, Any]) -> list[Problem]:
+    """What it has too little of, for anything or for what it is said to have."""
+    label, found = host.label, []
     if not report["temporary"] or report["temporary_free"] == 0:
         text = f"{label} has no directory for temporary files that can be written to: set TMPDIR there, or make room"
         found.append(Problem("space", text, fatal=True))

@@ -167,8 +167,9 @@ class Program:
         if self._broken:
             return HostError(f"{self.host.label} {self._broken}", host=self.host, reason="failed")
         status = self.wait(10)
-        said = self._errors if self._began or status == 255 else self._before + self._errors
-        return openssh.explain(self.host, status, said)
+        if self._began or status is None or status < 0 or status in (126, 127, 255):
+            return openssh.explain(self.host, status, self._errors)
+        return openssh.no_python(self.host, status, self._before + b"\n" + self._errors)
 
     def _write(self, data: bytes) -> None:
         assert self._process.stdin is not None
