@@ -17,7 +17,7 @@ import psutil
 import pytest
 from machines import Testbed
 from machines.processes import marked
-from machines.sweep import namespaces_of, stale, sweep
+from machines.sweep import NAMESPACES, namespaces_of, stale, sweep
 
 HERE = Path(__file__).parent
 
@@ -116,6 +116,28 @@ def test_the_next_run_clears_up_if_the_guard_was_killed_as_well():
 
 
 @pytest.mark.netns
+def test_two_runs_that_clear_up_at_once_do_not_mind_each_other():
+    with run() as (process, belongings):
+        os.kill(belongings.guard, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        env = {**os.environ, "PYTHONPATH": str(HERE)}
+        command = [sys.executable, "-W", "error", "-c", "from machines.sweep import sweep; sweep()"]
+        sweeps = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE) for _ in range(3)]
+        said = [sweep.communicate(timeout=60)[1] for sweep in sweeps]
+        assert ([sweep.returncode for sweep in sweeps], said) == ([0] * 3, [b""] * 3)
+        assert not any(belongings.left().values()), belongings.left()
+
+
+def test_a_namespace_that_was_only_half_made_is_swept(machines):
+    """`ip netns add` makes a file first, and mounts the namespace on it then."""
+    name = f"graphray-{2**22 + 1}-1-00000000-testbed-net1-m1"
+    (NAMESPACES / name).touch()
+    assert sweep() == [name]
+    assert name not in namespaces_of("")
+
+
+@pytest.mark.netns
 def test_a_living_runs_things_are_left_alone():
     with run() as (process, belongings):
         before = belongings.left()
@@ -152,6 +174,61 @@ def test_a_strangers_folder_is_not_swept(tmp_path, monkeypatch):
     assert not (tmp_path / name).exists()
 
 
+# ---- between tests
+
+TESTS = """
+import subprocess
+
+DETACH = "import subprocess; subprocess.Popen(['sleep', '300'], start_new_session=True, stdout=-3, stderr=-3)"
+
+def test_that_leaves_a_process(machines):
+    machines["m1"].python(DETACH)
+
+def test_that_is_after_that(machines):
+    assert machines["m1"].processes() == []
+    machines["m1"].kill()
+    machines["m1"].boot()
+    machines["m2"].python(DETACH)
+    machines["m2"].cut()
+    machines["m3"].freeze()
+
+def test_that_is_after_all(machines):
+    assert [m.python("print('fine')") for m in machines] == ["fine\\n"] * 3
+
+left = []
+
+def test_that_leaves_a_client(sshd):
+    left.append(sshd.client.start("n1", "cat"))
+
+def test_that_ends_it():
+    left.pop().communicate()
+"""
+
+
+def test_a_test_that_leaves_something_on_a_machine_fails_alone(tmp_path):
+    """Machines that start again, because a test did that or because they were mended, are nothing left behind."""
+    (tmp_path / "test_inner.py").write_text(TESTS)
+    env = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        os.devnull,
+        "-q",
+        "-rA",
+        "-p",
+        "conftest",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run([*command, tmp_path], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    bad = sorted(re.findall(r"^(?:ERROR|FAILED) \S*::(\w+) - (.*)", done.stdout, re.MULTILINE))
+    assert [name for name, _ in bad] == ["test_that_leaves_a_client", "test_that_leaves_a_process"], done.stdout
+    assert re.search(r"left behind:\s+m1: \d+ sleep 300", done.stdout)
+    assert "5 passed" in done.stdout
+
+
 # ---- where something is missing
 
 
@@ -163,6 +240,7 @@ def pytest_without_rights(*arguments):
     return subprocess.run([*command, *tests, *arguments], cwd=HERE, capture_output=True, text=True, timeout=90)
 
 
+@pytest.mark.slow
 @pytest.mark.netns
 def test_missing_rights_fail_with_what_is_needed_and_can_be_left_out():
     done = pytest_without_rights()

@@ -159,16 +159,20 @@ def test_a_stalled_line_can_be_cut():
 
 
 def test_a_target_that_is_not_there_is_a_reset():
-    with closed_port() as port, Proxy(("127.0.0.1", port)) as proxy, connect(proxy) as connection:
-        with pytest.raises(ConnectionResetError):
-            connection.recv(1)
+    with (
+        closed_port() as port,
+        Proxy(("127.0.0.1", port)) as proxy,
+        connect(proxy) as connection,
+        pytest.raises(ConnectionResetError),
+    ):
+        connection.recv(1)
 
 
 @pytest.mark.parametrize("way", ["port", "command"])
 def test_ssh_goes_through_it(sshd, way):
     with Proxy(("127.0.0.1", sshd.port), delay=0.01) as proxy:
         ways = {"port": {"via": proxy}, "command": {"command": proxy.command}}
-        client = sshd.make_client(f"proxied-by-{way}", **ways[way])
+        client = sshd.make_client(**ways[way])
         done = client.run("n1", sys.executable, "-c", "import sys; print(len(sys.stdin.read()))", input="x" * 300_000)
         assert (done.stdout, done.stderr) == ("300000\n", "")
         assert proxy.passed > 300_000
@@ -179,7 +183,7 @@ def test_ssh_goes_through_it(sshd, way):
 def test_a_proxy_for_a_machine_stalls_its_ssh_connection(machines):
     m1, *_ = machines
     with Proxy((m1.address, 22)) as proxy:
-        client = m1.sshd.make_client("proxied", via=proxy)
+        client = m1.sshd.make_client(via=proxy)
         with client.start("m1", "cat") as process:
             process.stdin.write("one\n")
             process.stdin.flush()

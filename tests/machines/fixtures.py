@@ -31,7 +31,9 @@ def sshd(testbed: Testbed) -> Iterator[Sshd]:
 
 @pytest.fixture(scope="session")
 def network(testbed: Testbed) -> Iterator[Network]:
-    """For `machines`, which is what tests ask for."""
+    """For `machines`, which is what tests ask for. Fixtures of a wider scope, such as an engine that many tests share,
+    stand on this one: nobody mends it between tests.
+    """
     with testbed.network(3) as made:
         yield made
     leaks.SHARED.clear()

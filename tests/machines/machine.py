@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shlex
 import signal
 import sys
@@ -62,7 +61,6 @@ class Machine:
         size = [f"size={size}" if size else "size=50%" for size in (tmp, shm)]
         boot = ["ip", "netns", "exec", namespace, "unshare", "--uts", "sh", "-c", BOOT, "boot"]
         self.tmp.mkdir(parents=True)
-        self._clients = itertools.count(1)
         self.sshd = Sshd(
             folder / "sshd",
             names=[name],
@@ -159,7 +157,7 @@ class Machine:
         machine is cut: as when all others have to go through a bastion.
         """
         inside = ["ip", "netns", "exec", self.namespace, sys.executable, str(PIPE), self.address, "22"]
-        return self.sshd.make_client(f"bastion{next(self._clients)}", command=shlex.join(inside))
+        return self.sshd.make_client(command=shlex.join(inside))
 
     def python(self, code: str, *arguments: str, timeout: float = 30) -> str:
         """What a program prints there, run over SSH with the driver's interpreter; raises if it fails."""

@@ -78,8 +78,8 @@ class Network:
         """A further machine.
 
         Args:
-            options: `tmp` and `shm`, sizes of its TMPDIR and /dev/shm such as "4M"; `forwarding`, `noise` and `options` of
-                its server.
+            options: `tmp` and `shm`, sizes of its TMPDIR and /dev/shm such as "4M"; and its server's `forwarding`,
+                `noise` and `options`.
         """
         number = next(self._numbers)
         name, address = f"m{number}", f"{self.subnet}.{number}"

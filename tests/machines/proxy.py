@@ -173,9 +173,9 @@ class Proxy:
             if not data:
                 sink.write_eof()
                 return
+            self.passed += len(data)
             sink.write(data)
             await sink.drain()
-            self.passed += len(data)
 
 
 def _bound(port: int) -> socket.socket:

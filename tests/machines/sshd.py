@@ -9,6 +9,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,7 +104,8 @@ class Sshd:
 
     def start(self) -> None:
         """Have it listen, for the first time or again."""
-        assert self.process is None, "it runs already"
+        if self.process is not None and self.process.poll() is None:
+            raise RuntimeError(f"the server on {self.address}:{self.port} runs already")
         check_installed()
         for _ in range(5):
             self.port = self._port or free_port(self.address)
@@ -159,11 +161,10 @@ class Sshd:
     @functools.cached_property
     def client(self) -> Client:
         """A client that it lets in and that knows it."""
-        return self.make_client("client")
+        return self.make_client()
 
     def make_client(
         self,
-        name: str,
         *,
         known: Literal["yes", "no", "otherwise"] = "yes",
         refused: bool = False,
@@ -172,10 +173,9 @@ class Sshd:
         command: str = "",
         options: Sequence[str] = (),
     ) -> Client:
-        """A client, with its files in the folder `name` of this server's.
+        """A client of one's own.
 
         Args:
-            name: of the folder.
             known: whether the host's key is known to it, or another key is known for this host.
             refused: whether it has a key that is not let in.
             port: where it looks for the server instead.
@@ -183,8 +183,7 @@ class Sshd:
             command: a ProxyCommand on the way to it.
             options: further lines for all hosts.
         """
-        folder = self.folder / name
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="client-", dir=self.folder))
         key = self.host_key if known == "yes" else ""
         if known == "otherwise":
             key = public(key_pair(folder / "other_host"))
@@ -209,8 +208,9 @@ class Sshd:
 
     def close(self) -> None:
         """End it, with its sessions, and remove its files."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            self.kill()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Sshd:
         return self

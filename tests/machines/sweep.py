@@ -27,7 +27,8 @@ def born(pid: int) -> int | None:
     """When a process was started, in units of the system's own; None if it has ended."""
     try:
         if sys.platform == "linux":
-            # By the clock that starts with the system: the wall clock may be set. After the name, which may be anything.
+            # By the clock that starts with the system, as the wall clock may be set; after the name, which may be
+            # anything.
             state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
             return None if state in "ZX" else int(fields[18])
         process = psutil.Process(pid)

@@ -20,8 +20,8 @@ from machines.sweep import born, sweep
 class Testbed:
     """Sweeps up what killed runs have left, and has a guard that does so for this one, should it be killed.
 
-    `folder` is its own, of this user's alone; its name is that of everything that the testbed makes. All that it makes is
-    a context manager, and closed with it if not before.
+    `folder` is its own, of this user's alone; all that the testbed makes is named after it. Everything that it makes is
+    a context manager, and closed with the testbed if not before.
     """
 
     __test__ = False  # not one of pytest's
