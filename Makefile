@@ -14,7 +14,7 @@ graphray := --no-build-isolation --editable
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all tests lint types docs bench install format clean
+.PHONY: help demo test test-all tests lint types docs bench install system format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,12 +25,12 @@ demo: $(VENV)/.graphray ## the main job: train PPO on CartPole-v1 on all cores u
 
 test: lint types docs tests ## lint, type check, documentation and the fast tests
 
-test-all: lint types docs $(VENV)/.graphray-dev ## the same with the slow tests
+test-all: lint types docs $(VENV)/.graphray-dev system ## the same with the slow tests
 	@echo "== pytest (all tests)"
 	@$(bin)/python -m pytest $(ARGS)
 
 # Last, so that pytest's summary ends what `make test` prints.
-tests: $(VENV)/.graphray-dev ## the fast tests alone; ARGS='tests/test_x.py -k name' to choose
+tests: $(VENV)/.graphray-dev system ## the fast tests alone; ARGS='tests/test_x.py -k name' to choose
 	@echo "== pytest"
 	@$(bin)/python -m pytest -m "not slow" $(ARGS)
 
@@ -55,6 +55,10 @@ format: $(VENV)/.graphray-dev ## rewrite the sources in the project's style
 	@$(bin)/ruff format --quiet $(wildcard $(sources))
 
 install: $(VENV)/.graphray-dev ## all that development needs, into $(VENV)
+
+# Not an error where nobody can install anything: the tests that miss something say so, and can be left out.
+system: ## OpenSSH and iproute2, for tests of machines; root installs what is missing, others are told
+	@! test -x .ci/system || .ci/system || true
 
 clean: ## remove the environment and all that was built
 	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,7 +33,7 @@ import _environment
 import _measures
 import psutil
 from _measures import check
-from sshd import Sshd
+from machines import Sshd
 from systems.distributed_ import Distributed
 from systems.graphray_ import Graphray
 
@@ -223,7 +223,8 @@ def killed(sizes: Sizes) -> Row:
         while not os.path.exists(path) or len(Path(path).read_text().splitlines()) < sizes.parts * 2 // 3:
             time.sleep(0.01)
         before = Path(path).read_text().splitlines()
-        SERVERS[0].running("ssh.agent")[-1].kill()
+        agents = [p for p in SERVERS[0].processes() if "ssh.agent" in p.cmdline()[-1]]
+        agents[-1].kill()
         check(run.result() == 20_000.0 * sum(range(sizes.parts)))
         names = [line.split()[1] for line in before]
         share = max(map(names.count, set(names)))
@@ -294,9 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment = _environment.describe(["graphray", "distributed", "numpy", "cryptography"])
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        server = Sshd(Path(folder), ("n1", "n2", "n3"))
+        server = Sshd(Path(folder) / "sshd", names=("n1", "n2", "n3"))
         SERVERS.append(server)
-        os.environ["GRAPHRAY_SSH"] = server.command
+        os.environ["GRAPHRAY_SSH"] = server.client.command
         try:
             for name in names:
                 row = ROWS[name](QUICK if args.quick else Sizes())

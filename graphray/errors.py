@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from graphray.executors.ssh.hosts import Host
     from graphray.graph.node import Node
 
 
@@ -44,16 +45,20 @@ class WorkerDied(GraphrayError):
         self.memory = memory
 
 
-class NodeError(GraphrayError):
-    """A machine could not be joined, or was lost.
+class HostError(GraphrayError):
+    """A machine could not be joined over SSH, does not do, or was lost. The text says which, why, and what to do.
 
     Attributes:
-        host: which.
+        host: the `Host`, or None where it is this machine that lacks something.
+        reason: the same for programs, in a word: "unknown-host", "unreachable", "refused", "timeout", "closed",
+            "host-key-unknown", "host-key-changed", "host-key-revoked", "permission-denied", "forwarding-refused",
+            "no-common-algorithm", "ssh-configuration", "no-ssh", "no-python", "python-version", "ended", "failed".
     """
 
-    def __init__(self, message: str, host: str = "") -> None:
+    def __init__(self, message: str, *, host: Host | None = None, reason: str = "failed") -> None:
         super().__init__(message)
         self.host = host
+        self.reason = reason
 
 
 class ResourceError(GraphrayError):

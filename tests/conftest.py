@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 from leaks import Holdings
+from machines.fixtures import machines, network, sshd, testbed
+
+__all__ = ["machines", "network", "sshd", "testbed"]  # fixtures, which pytest finds here
 
 if TYPE_CHECKING:
     from graphray.executors import Loky
@@ -39,6 +42,14 @@ SEED = int(os.environ.get("GRAPHRAY_TEST_SEED") or (20261123 if CI else secrets.
 def pytest_report_header() -> str:
     """The line at the top that makes a run repeatable."""
     return f"random tests: GRAPHRAY_TEST_SEED={SEED} repeats this run's draws"
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need network namespaces."""
+    for item in items:
+        if "network" in getattr(item, "fixturenames", ()):
+            item.add_marker("netns")
 
 
 @pytest.fixture(scope="session", autouse=True)

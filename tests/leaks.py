@@ -25,6 +25,9 @@ PREFIX = "graphray-"
 # Threads that Dask makes once for the whole process.
 FOR_LIFE = ("Dask-Offload", "Dask-Callback", "Profile")
 
+# Processes of shared fixtures that may have been started again during a test: whoever adds one looks after its end.
+SHARED: set[int] = set()
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -69,6 +72,8 @@ class Holdings:
 def _processes() -> dict[tuple[int, float], str]:
     found = {}
     for child in psutil.Process().children(recursive=True):
+        if child.pid in SHARED:
+            continue
         try:
             command = " ".join(child.cmdline())
             if "resource_tracker" not in command:  # Python's and loky's: one each, for as long as this process lives

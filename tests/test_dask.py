@@ -174,7 +174,7 @@ def test_a_cluster_that_is_not_there(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     began = time.monotonic()
-    with gr.executors.Dask(f"tcp://127.0.0.1:{port}") as pool, pytest.raises(gr.NodeError, match=str(port)):
+    with gr.executors.Dask(f"tcp://127.0.0.1:{port}") as pool, pytest.raises(gr.HostError, match=str(port)):
         pool.compute(add())
     assert time.monotonic() - began < 30
 
@@ -190,5 +190,5 @@ def test_what_is_no_cluster():
 
 def test_a_worker_with_another_version_is_not_used(cluster, monkeypatch):
     monkeypatch.setattr(gr, "__version__", "0.0.7")
-    with gr.executors.Dask(cluster) as pool, pytest.raises(gr.NodeError, match=r"here is 0\.0\.7"):
+    with gr.executors.Dask(cluster) as pool, pytest.raises(gr.HostError, match=r"here is 0\.0\.7"):
         pool.compute(add())

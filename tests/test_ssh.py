@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from sshd import Sshd
+from machines import Sshd
 
 import graphray as gr
 from graphray.cli import main as graphray_cli
@@ -23,24 +24,18 @@ from graphray.executors.ssh.certificates import Authority, context
 from graphray.executors.store.directory import disk_place, sweep
 from graphray.testing import Capabilities, ExecutorSuite
 
-SERVERS: list[Sshd] = []  # that run now
+SERVERS: list[Sshd] = []  # that tests look at
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A server that is two machines, `n1` and `n2`; the ssh that knows it."""
-    server = Sshd(tmp_path_factory.mktemp("sshd"))
-    SERVERS.append(server)
-    before = os.environ.get("GRAPHRAY_SSH")
-    os.environ["GRAPHRAY_SSH"] = server.command
-    yield server
+def cluster(sshd):
+    """A server that is two machines, `n1` and `n2`; the ssh that knows it is graphray's."""
+    SERVERS.append(sshd)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAPHRAY_SSH", sshd.client.command)
+        yield sshd
     sweep(disk_place())  # as the next start would: some agents were killed
-    if before is None:
-        del os.environ["GRAPHRAY_SSH"]
-    else:
-        os.environ["GRAPHRAY_SSH"] = before
-    server.close()
-    SERVERS.remove(server)
+    SERVERS.remove(sshd)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -82,11 +77,22 @@ def where(seconds=0.0):
 
 
 def agents() -> list[psutil.Process]:
-    return [p for server in SERVERS for p in server.running("ssh.agent")]
+    return running("ssh.agent")
 
 
 def workers() -> list[psutil.Process]:
-    return [p for server in SERVERS for p in server.running("ssh.node")]
+    return running("ssh.node")
+
+
+def running(module: str) -> list[psutil.Process]:
+    """The processes of graphray's that run in sessions of the servers."""
+    found = []
+    for process in [p for server in SERVERS for p in server.processes()]:
+        with contextlib.suppress(psutil.Error):
+            line = process.cmdline()
+            if line[:1] == [sys.executable] and module in " ".join(line):
+                found.append(process)
+    return found
 
 
 def until(true, patience=10.0):
@@ -129,7 +135,7 @@ def test_when_all_machines_are_gone_the_run_ends_with_an_error(cluster):
         assert until(workers)
         time.sleep(0.3)
         agents()[0].kill()
-        with pytest.raises(gr.NodeError, match="n1"):
+        with pytest.raises(gr.HostError, match="n1"):
             run.result(timeout=30)
 
 
@@ -148,9 +154,9 @@ def test_machines_come_and_go_during_a_run(cluster):
                 removed = time.time()
         assert len(seen["n1"]) + len(seen["n2"]) == 60
         assert max(seen["n1"]) < removed < max(seen["n2"])
-        with pytest.raises(gr.NodeError, match="last"):
+        with pytest.raises(gr.HostError, match="last"):
             pool.remove("n2")
-        with pytest.raises(gr.NodeError, match="already"):
+        with pytest.raises(gr.HostError, match="already"):
             pool.add("n2")
         assert len(workers()) == 1
 
@@ -255,26 +261,26 @@ def test_keys_are_in_memory_only(cluster, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def bad(tmp_path, monkeypatch):
-    """Makes a server with something wrong."""
-    servers = []
+def bad(testbed, monkeypatch):
+    """Makes a server, and a client of it, with something wrong."""
+    with contextlib.ExitStack() as stack:
 
-    def make(options: str = "", hidden: Path | None = None) -> Sshd:
-        server = Sshd(tmp_path / f"sshd{len(servers)}", ("n1",), options, hidden)
-        servers.append(server)
-        SERVERS.append(server)
-        monkeypatch.setenv("GRAPHRAY_SSH", server.command)
-        return server
+        def make(hidden: Path | None = None, server: Sshd | None = None, **client) -> Sshd:
+            within = ()
+            if hidden is not None:  # its sessions see this folder empty, as another machine would
+                within = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh")
+            made = server or stack.enter_context(testbed.sshd(names=("n1",), within=within))
+            monkeypatch.setenv("GRAPHRAY_SSH", made.make_client(**client).command)
+            SERVERS.append(made)
+            stack.callback(SERVERS.remove, made)
+            return made
 
-    yield make
-    for server in servers:
-        server.close()
-        SERVERS.remove(server)
+        yield make
 
 
-def refusal(hosts=("n1",), **options) -> gr.NodeError:
+def refusal(hosts=("n1",), **options) -> gr.HostError:
     began = time.monotonic()
-    with gr.executors.SSH(list(hosts), workers=1, **options) as pool, pytest.raises(gr.NodeError) as raised:
+    with gr.executors.SSH(list(hosts), workers=1, **options) as pool, pytest.raises(gr.HostError) as raised:
         pool.compute(add(1))
     assert time.monotonic() - began < 40
     assert not agents()
@@ -283,37 +289,34 @@ def refusal(hosts=("n1",), **options) -> gr.NodeError:
 
 
 def test_an_unknown_host_key(bad):
-    server = bad()
-    (server.folder / "known").write_text("")
+    bad(known="no")
     error = refusal()
-    assert error.host == "n1"
-    assert "host key" in str(error).lower()
+    assert error.host.label == "n1"
+    assert error.reason == "host-key-unknown"
 
 
 def test_a_changed_host_key(bad):
-    server = bad()
-    server.know(server.folder / "user.pub")
-    assert "changed" in str(refusal()).lower()
+    bad(known="otherwise")
+    assert refusal().reason == "host-key-changed"
 
 
 def test_a_refused_key(bad):
-    server = bad()
-    (server.folder / "authorized").write_text("")
-    assert "permission denied" in str(refusal()).lower()
+    bad(refused=True)
+    assert refusal().reason == "permission-denied"
 
 
 def test_a_closed_port_and_an_unknown_name(bad):
     server = bad()
-    server.close()
-    assert "refused" in str(refusal()).lower()
-    assert "resolve" in str(refusal(["no-such-host.invalid"])).lower()
+    server.kill()
+    assert refusal().reason == "refused"
+    assert refusal(["no-such-host.invalid"]).reason == "unknown-host"
 
 
 def test_a_wrong_python(bad):
     bad()
-    error = str(refusal(python="/no/python"))
-    assert "there is no /no/python on it" in error
-    assert "python=" in error
+    error = refusal(python="/no/python")
+    assert error.reason == "no-python"
+    assert "/no/python" in str(error)
 
 
 def test_a_python_without_graphray(bad, tmp_path):
@@ -326,15 +329,15 @@ def test_a_python_without_graphray(bad, tmp_path):
 
 def test_one_bad_machine_among_good_ones(bad):
     bad()
-    assert refusal(["n1", "no-such-host.invalid"]).host == "no-such-host.invalid"
+    assert refusal(["n1", "no-such-host.invalid"]).host.name == "no-such-host.invalid"
 
 
 def test_the_command_line_says_it_in_one_line(bad, capfd, tmp_path):
-    bad().close()
+    bad().kill()
     (tmp_path / "pipeline.py").write_text("import graphray as gr\n\n@gr.task\ndef pipeline():\n    return 1\n")
     assert graphray_cli(["run", str(tmp_path / "pipeline.py"), "--executor", "ssh://n1"]) == 2
     (line,) = capfd.readouterr().err.strip().splitlines()
-    assert line.startswith("graphray run: n1: connection refused")
+    assert line.startswith("graphray run: n1 is there, but no SSH server answers")
 
 
 # ---- the user's own modules

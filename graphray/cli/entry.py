@@ -6,7 +6,7 @@ import argparse
 import sys
 
 import graphray
-from graphray.cli import cache, replay, run, show
+from graphray.cli import cache, nodes, replay, run, show
 from graphray.cli.errors import BROKEN_PIPE, FAILED, INTERRUPTED, USAGE, TaskFailed, UsageError, listing, suggestion
 from graphray.cli.streams import flush_stdout, give_up_stdout, open_standard_streams, say
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 # The commands by name, in the order in which the help lists them.
-COMMANDS = {"run": run, "show": show, "cache": cache, "replay": replay}
+COMMANDS = {"run": run, "show": show, "cache": cache, "replay": replay, "nodes": nodes}
 
 EXAMPLES = """\
 examples:
@@ -26,6 +26,7 @@ examples:
   graphray show pipeline.py -o graph.svg  draw it
   graphray cache ls                       results that were kept
   graphray replay FILE --pdb              a call that failed, in the debugger
+  graphray nodes check alice@a,b          machines to join over SSH
 """
 
 

@@ -13,7 +13,7 @@ from graphray.cli.pretty import pretty, pretty_one
 from graphray.cli.progress import progress
 from graphray.cli.streams import colour, columns, put, say, stdout_is_broken, stdout_kept
 from graphray.cli.tracebacks import of_task
-from graphray.errors import NodeError
+from graphray.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _computed(graph: Graph, engine: Executor, seed: int, args: argparse.Namespac
             try:
                 results = handle.result()
             except Exception as error:
-                if isinstance(error, NodeError):
+                if isinstance(error, HostError):
                     raise UsageError(str(error)) from error
                 if isinstance(error, BrokenPipeError) and stdout_is_broken():
                     raise  # a task printed, and nobody reads it any more
@@ -200,7 +200,7 @@ def _begun(graph: Graph, engine: Executor, seed: int, args: argparse.Namespace, 
         place = f": {error.filename}" if error.filename is not None else ""
         raise UsageError(f"{error.strerror or error}{place}") from error
     # Something that this engine cannot do, what it needs is not installed, or a machine cannot be joined.
-    except (TypeError, ValueError, NotImplementedError, ImportError, NodeError) as error:
+    except (TypeError, ValueError, NotImplementedError, ImportError, HostError) as error:
         raise UsageError(str(error)) from error
 
 

@@ -9,11 +9,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from graphray.executors import ssh
     from graphray.executors.dask.engine import Dask
     from graphray.executors.loky import Loky
     from graphray.executors.ssh.engine import SSH
 
-__all__ = ["SSH", "Dask", "Executor", "InProcess", "Loky"]
+__all__ = ["SSH", "Dask", "Executor", "InProcess", "Loky", "ssh"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,4 +30,8 @@ def __getattr__(name: str) -> Any:
         from graphray.executors.ssh.engine import SSH
 
         return SSH
+    if name == "ssh":
+        import importlib
+
+        return importlib.import_module("graphray.executors.ssh")
     raise AttributeError(f"module 'graphray.executors' has no attribute {name!r}")

@@ -20,7 +20,7 @@ import sys
 import time
 import uuid
 
-from graphray.errors import Failure, NodeError
+from graphray.errors import Failure, HostError
 from graphray.executors.base import Executor
 from graphray.executors.carried import Luggage
 from graphray.executors.core import (
@@ -164,7 +164,7 @@ class Dask(Executor):
             return client(self._cluster, set_as_default=False, timeout=CONNECTING, loop=self._start_loop())
         except (OSError, TimeoutError) as error:
             text = f"the scheduler {self._cluster} does not answer: {error}"
-            raise NodeError(text, str(self._cluster)) from error
+            raise HostError(text) from error
 
     def _start_loop(self) -> Any:
         self._loop_thread = Loop()
@@ -466,7 +466,7 @@ class Dask(Executor):
             return
         problem = _unfit(found)
         if problem:
-            self._hear_refused(home, NodeError(problem, home.address))
+            self._hear_refused(home, HostError(problem))
             return
         for place in home.places:
             self._places[place.name] = place
@@ -491,7 +491,7 @@ class Dask(Executor):
         self._expect_workers()
         if not self._places and set(self._homes) <= set(self._refusals):
             text = f"no worker of the cluster can be used; {home.name} ({home.address}): {error}"
-            failure = NodeError(text, home.address)
+            failure = HostError(text)
             for job in list(self._runs):
                 self.post(JobClosed(job, failure))
 

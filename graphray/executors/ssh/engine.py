@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 
-from graphray.errors import NodeError
+from graphray.errors import HostError
 from graphray.executors.core import Core, WorkerJoined, WorkerLeaves, WorkersExpected
 from graphray.executors.dask.engine import Dask, Home, Place, _quietly
-from graphray.executors.ssh.link import Link, ssh
-from graphray.executors.ssh.refusal import refusal
+from graphray.executors.ssh.hosts import Host, parse_hosts
+from graphray.executors.ssh.link import PROGRAM, Link
+from graphray.executors.ssh.openssh import command, explain, missing
 from graphray.executors.supply import given
 
 TYPE_CHECKING = False
@@ -39,8 +40,9 @@ _THREAD_VARIABLES = (
 class Node:
     """A machine that was joined, or is about to be."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: Host) -> None:
         self.host = host
+        self.name = host.label
         self.resources: dict[str, Any] = {}
         self.link: Link | None = None
         self.about: Mapping[str, Any] = {}
@@ -60,58 +62,58 @@ class SSH(Dask):
     is closed, or its process ends, however that happens.
 
     Args:
-        hosts: as `ssh` takes them: "b", "alice@b", a name of ssh_config.
+        hosts: a text such as "alice@a,b:2222", a file, the name of a cluster, or a list: see `ssh.parse_hosts`. Own
+            options of a host, `Host(…)` or "a?workers=4", go before these here.
         workers: worker processes per machine; one per core by default.
-        resources: what each machine has for tasks with `resources=`, such as `{"gpu": 2, "licence": 1}`; its
-            accelerators and memory are found where nothing is said of them.
         threads_per_task: threads of BLAS, OpenMP and XLA in each worker, 1 by default.
         python: the interpreter there; by default the path of the one here.
-        memory: bytes of results that a worker keeps in memory before Dask spills them; by default an even share.
+        memory: bytes that the workers of a machine may use together, or a text such as "64GB", before Dask spills
+            results; by default what the machine has.
         env: environment variables of the workers.
-        directory: their working directory.
+        resources: what each machine has for tasks with `resources=`, such as `{"gpu": 2, "licence": 1}`; its
+            accelerators and memory are found where nothing is said of them.
+        directory: the working directory of the workers.
         listen: the address of this machine at which they reach its scheduler; by default all of them. With "127.0.0.1",
             or where it cannot be reached from there, a node does so through its SSH connection.
 
     Raises:
         ImportError: Dask is not installed here.
-        ValueError: a number below 1, or no host.
-        NodeError: at the first run: a machine cannot be joined; nothing is left running on the others.
+        ValueError: these are no hosts, or an option makes no sense.
+        HostError: at the first run: a machine cannot be joined; nothing is left running on the others.
     """
 
     name = "ssh"
 
     def __init__(
         self,
-        hosts: str | Sequence[str],
+        hosts: Any,
         *,
         workers: int | None = None,
-        resources: Mapping[str, Any] | None = None,
         threads_per_task: int | None = None,
         python: str | None = None,
-        memory: int | None = None,
+        memory: int | str | None = None,
         env: Mapping[str, str] | None = None,
+        resources: Mapping[str, Any] | None = None,
         directory: str | None = None,
         listen: str | None = None,
     ) -> None:
         super().__init__("")
         self._core = Core(ahead=True, fits=True, gangs=True)  # processes are ours: one can take another's place
         self._core.locate = self._locate
-        for option, number in (("workers", workers), ("threads_per_task", threads_per_task)):
-            if number is not None and (type(number) is not int or number < 1):
-                raise ValueError(f"{option}= is a number, 1 or more, not {number!r}")
-        listed = [h.strip() for h in hosts.split(",")] if isinstance(hosts, str) else list(hosts)
-        if not listed or not all(listed):
-            raise ValueError(f"no host in {hosts!r}")
+        self._for_all = {
+            "workers": workers,
+            "threads": threads_per_task,
+            "python": python,
+            "memory": memory,
+            "env": env,
+            "resources": given(resources) or None,
+            "directory": directory,
+        }
         self.threads_per_task = threads_per_task or 1
-        self._threads_given = threads_per_task is not None
-        self._options = {"workers": workers, "python": python, "memory": memory, "directory": directory}
-        self._env = dict(env or {})
+        self._nodes = [Node(h) for h in parse_hosts(hosts, **self._for_all)]
         self._listen = listen
-        self._given = given(resources)
-        self._nodes = [Node(h) for h in listed]
         self._scheduler: Any = None
         self._authority: Any = None
-        self._lost_links: set[str] = set()
 
     # ---- joining
 
@@ -167,24 +169,24 @@ class SSH(Dask):
     def _port(self) -> int:
         return int(self._scheduler.address.rpartition(":")[2])
 
-    def _connect_to(self, node: Node, options: Sequence[str] = ()) -> None:
-        command = ssh(node.host, str(self._options["python"] or sys.executable), options)
+    def _connect_to(self, node: Node, forwards: Sequence[tuple[str, str]] = ()) -> None:
+        line = command(node.host, [node.host.interpreter, "-c", PROGRAM], forwards=forwards)
         try:
-            node.link = Link(node.host, command, functools.partial(self._hear_node, node))
-        except FileNotFoundError as error:
-            raise NodeError(f"there is no {command[0]} here, which joins the machines: {error}", node.host) from error
+            node.link = Link(node.name, line, functools.partial(self._hear_node, node))
+        except FileNotFoundError:
+            raise missing() from None
 
     def _admit(self, node: Node) -> None:
         """See that a node can take part, and have it start its workers.
 
         Raises:
-            NodeError: it cannot.
+            HostError: it cannot.
         """
         deadline = time.monotonic() + HELLO
         node.about = self._expect(node, "hello", deadline)
         problem = _unfit(node.about)
         if problem:
-            raise NodeError(f"{node.host}: {problem}", node.host)
+            raise HostError(f"{node.name}: {problem}", host=node.host, reason="python-version")
         there, here = _addresses(node.about)
         if self._listen is not None:
             here = [self._listen]
@@ -193,19 +195,19 @@ class SSH(Dask):
         address, port = self._expect(node, "reached", deadline)["address"], self._port
         if address is None:
             address, port = self._forward(node)
-        node.count = count = int(self._options["workers"] or node.about["cores"])
+        node.count = count = int(node.host.workers or node.about["cores"])
         node.link.send(
             "start",
             count=count,
-            name=node.host,
-            directory=self._options["directory"],
-            environment=self._environment(),
-            resources=self._given,
+            name=node.name,
+            directory=node.host.directory,
+            environment=_environment(node.host),
+            resources=dict(node.host.resources),
             worker={
                 "scheduler": f"tls://{_bracketed(address)}:{port}",
                 "host": there,
-                "credentials": list(self._authority.credentials(node.host)),
-                "memory": self._options["memory"] or "auto",
+                "credentials": list(self._authority.credentials(node.name)),
+                "memory": node.host.memory // count if node.host.memory else "auto",
                 "path": [os.path.abspath(p or ".") for p in sys.path],
             },
         )
@@ -223,26 +225,27 @@ class SSH(Dask):
         node.link.close()
         node.heard = queue.SimpleQueue()
         own = self._listen or "127.0.0.1"
-        options = ["-o", "ExitOnForwardFailure=yes", "-R", f"127.0.0.1:0:{_bracketed(own)}:{self._port}"]
-        self._connect_to(node, options)
+        self._connect_to(node, [("R", f"127.0.0.1:0:{_bracketed(own)}:{self._port}")])
         self._expect(node, "hello", time.monotonic() + HELLO)
         found = re.search(r"Allocated port (\d+) for remote forward", "".join(node.link.said))
         if found is None:
-            text = f"{node.host}: it cannot reach this machine, and its ssh server forwards nothing"
-            raise NodeError(text, node.host)
+            text = f"{node.name} cannot reach this machine, and its ssh server does not say which port it forwards"
+            raise HostError(text, host=node.host, reason="forwarding-refused")
         return "127.0.0.1", int(found[1])
 
     # ---- coming and going
 
-    def add(self, host: str) -> None:
-        """Join another machine; during a run, too.
+    def add(self, host: Any) -> None:
+        """Join another machine; during a run, too. What holds for all hosts holds for it.
 
         Raises:
-            NodeError: it cannot be joined, or is there already.
+            ValueError: that is not one host.
+            HostError: it cannot be joined, or is there already.
         """
-        if any(n.host == host and not n.gone for n in self._nodes):
-            raise NodeError(f"{host} has joined already", host)
-        node = Node(host)
+        (found,) = parse_hosts([host], **self._for_all)
+        if any(n.name == found.label and not n.gone for n in self._nodes):
+            raise HostError(f"{found} has joined already", host=found)
+        node = Node(found)
         if self._client is not None:
             try:
                 self._connect_to(node)
@@ -251,19 +254,20 @@ class SSH(Dask):
                 if node.link is not None:
                     node.link.close()
                 raise
-        self._nodes = [*[n for n in self._nodes if n.host != host], node]
+        self._nodes = [*[n for n in self._nodes if n.name != node.name], node]
 
-    def remove(self, host: str, timeout: float = 60.0) -> None:
+    def remove(self, host: Any, timeout: float = 60.0) -> None:
         """Let a machine go: what runs there may end within `timeout` seconds, and its results move to others.
 
         Raises:
-            NodeError: it is not there, or it is the last one.
+            HostError: it is not there, or it is the last one.
         """
-        node = next((n for n in self._nodes if n.host == host and not n.gone), None)
+        (found,) = parse_hosts([host], **self._for_all)
+        node = next((n for n in self._nodes if n.name == found.label and not n.gone), None)
         if node is None or node.link is None:
-            raise NodeError(f"{host} has not joined", host)
+            raise HostError(f"{found} has not joined", host=found)
         if all(n is node or n.gone for n in self._nodes):
-            raise NodeError(f"{host} is the last machine; close the executor instead", host)
+            raise HostError(f"{found} is the last machine; close the executor instead", host=found)
         homes = [h for h in list(self._homes.values()) if self._node_of(h) is node]
         names = [p.name for h in homes for p in h.places]
         for name in names:
@@ -275,22 +279,20 @@ class SSH(Dask):
             self._client.retire_workers([h.address for h in homes], close_workers=False)
         node.link.close()
 
-    def _environment(self) -> dict[str, str]:
-        threads = dict.fromkeys(_THREAD_VARIABLES, str(self.threads_per_task))
-        return {**threads, "PYTHONSAFEPATH": "1", **self._env}
-
     def _expect(self, node: Node, kind: str, deadline: float) -> dict[str, Any]:
         while True:
             try:
                 said, content = node.heard.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise NodeError(f"{node.host} did not answer within {HELLO:.0f} s", node.host) from None
+                raise HostError(
+                    f"{node.name} did not answer within {HELLO:.0f} s", host=node.host, reason="timeout"
+                ) from None
             if said == kind:
                 return content
             if said == "ended":
                 raise _why_not(node)
             if said == "failed":
-                raise NodeError(f"{node.host}: {content['text']}", node.host)
+                raise HostError(f"{node.name}: {content['text']}", host=node.host)
 
     # ---- what nodes say
 
@@ -338,7 +340,7 @@ class SSH(Dask):
 
     def _node_of(self, home: Home) -> Node | None:
         host = home.name.rpartition("/")[0]
-        return next((n for n in self._nodes if n.host == host), None)
+        return next((n for n in self._nodes if n.name == host), None)
 
     def _hear_greeted(self, home: Home, found: Mapping[str, Any]) -> None:
         node = self._node_of(home)
@@ -351,7 +353,7 @@ class SSH(Dask):
         node = self._node_of(place.home)
         assert node is not None
         instead_of, accelerators = node.fitted.pop(place.home.name, (None, ()))
-        return WorkerJoined(place.name, node.host, node.resources, accelerators, instead_of)
+        return WorkerJoined(place.name, node.name, node.resources, accelerators, instead_of)
 
     def _expect_workers(self) -> None:
         self.post(WorkersExpected(max(1, sum([n.count for n in self._nodes if n.joined and not n.gone]))))
@@ -411,10 +413,20 @@ class SSH(Dask):
         super()._stop_loop()
 
 
-def _why_not(node: Node) -> NodeError:
+def _why_not(node: Node) -> HostError:
     """Why a connection ended."""
     assert node.link is not None
-    return refusal(node.host, node.link.process.returncode, "".join(node.link.said))
+    status, said = node.link.process.returncode, "".join(node.link.said)
+    lacks = re.search(r"No module named '?(\w+)", said)
+    if lacks is not None and status == 1:
+        text = f"{node.host.interpreter} on {node.name} has no {lacks[1]}; make an environment that has it: graphray "
+        return HostError(f"{text}nodes setup {node.name}", host=node.host, reason="no-python")
+    return explain(node.host, status, said)
+
+
+def _environment(host: Host) -> dict[str, str]:
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(host.threads or 1))
+    return {**threads, "PYTHONSAFEPATH": "1", **host.env}
 
 
 def _unfit(about: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import subprocess
 import threading
@@ -121,13 +120,3 @@ class Link:
         for stream in (self.process.stdout, self.process.stderr):
             with contextlib.suppress(OSError):
                 stream.close()  # type: ignore[union-attr]
-
-
-def ssh(host: str, python: str, options: Sequence[str] = ()) -> list[str]:
-    """The command of a connection, with the system's ssh and the user's configuration of it."""
-    import shlex
-
-    program = shlex.split(os.environ.get("GRAPHRAY_SSH", "ssh"))
-    remote = shlex.join([python, "-c", PROGRAM])
-    patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
-    return [*program, "-T", "-o", "BatchMode=yes", *patience, *options, "--", host, remote]
