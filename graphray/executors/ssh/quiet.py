@@ -39,6 +39,7 @@ def silenced() -> Iterator[None]:
     levels = {
         "distributed": logging.ERROR,
         "distributed.scheduler": logging.CRITICAL,
+        "distributed.client": logging.CRITICAL,
         "distributed.core": logging.CRITICAL,
         "distributed.comm": logging.CRITICAL,
         "distributed.batched": logging.CRITICAL,
