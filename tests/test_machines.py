@@ -259,7 +259,7 @@ def test_a_killed_machine_has_nothing_left_and_boots_as_itself(machines):
     m1, *_ = machines
     code = """if True:
         import subprocess
-        subprocess.Popen(["sleep", "300"], start_new_session=True)
+        subprocess.Popen(["sleep", "300"], start_new_session=True, env={})  # known by its namespace only
         print("ready", flush=True)
         input()
     """
