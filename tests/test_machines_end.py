@@ -133,7 +133,7 @@ def test_a_namespace_that_was_only_half_made_is_swept(machines):
     """`ip netns add` makes a file first, and mounts the namespace on it then."""
     name = f"graphray-{2**22 + 1}-1-00000000-testbed-net1-m1"
     (NAMESPACES / name).touch()
-    assert sweep() == [name]
+    sweep()  # or another run's, just before
     assert name not in namespaces_of("")
 
 
