@@ -71,6 +71,7 @@ def test_nothing_of_the_users_is_in_use(sshd):
     assert [v for k, v in options if k == "identityfile"] == [str(sshd.user_key)]
     assert [v for k, v in options if k == "userknownhostsfile"] == [str(sshd.client.config.parent / "known_hosts")]
     assert [v for k, v in options if k == "identityagent"] == ["none"]
+    assert [v for k, v in options if k == "globalknownhostsfile"] == ["none"]
     assert str(Path.home() / ".ssh") not in shown.stdout
     assert sshd.client.run("n1", "sh", "-c", "echo $HOME").stdout.strip() == str(sshd.folder / "home")
 
@@ -259,7 +260,8 @@ def test_a_killed_machine_has_nothing_left_and_boots_as_itself(machines):
     m1, *_ = machines
     code = """if True:
         import subprocess
-        subprocess.Popen(["sleep", "300"], start_new_session=True)
+        # An orphan without an environment: it is known by its namespace only.
+        subprocess.run(["/bin/sh", "-c", "sleep 300 &"], env={}, start_new_session=True)
         print("ready", flush=True)
         input()
     """

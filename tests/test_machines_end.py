@@ -133,7 +133,7 @@ def test_a_namespace_that_was_only_half_made_is_swept(machines):
     """`ip netns add` makes a file first, and mounts the namespace on it then."""
     name = f"graphray-{2**22 + 1}-1-00000000-testbed-net1-m1"
     (NAMESPACES / name).touch()
-    assert sweep() == [name]
+    sweep()  # or another run's, just before
     assert name not in namespaces_of("")
 
 
@@ -205,24 +205,15 @@ def test_that_ends_it():
 """
 
 
+@pytest.mark.slow
+@pytest.mark.netns
 def test_a_test_that_leaves_something_on_a_machine_fails_alone(tmp_path):
     """Machines that start again, because a test did that or because they were mended, are nothing left behind."""
     (tmp_path / "test_inner.py").write_text(TESTS)
     env = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        os.devnull,
-        "-q",
-        "-rA",
-        "-p",
-        "conftest",
-        "-p",
-        "no:cacheprovider",
-    ]
-    done = subprocess.run([*command, tmp_path], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    options = ["-c", os.devnull, "-q", "-rA", "-p", "conftest", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     bad = sorted(re.findall(r"^(?:ERROR|FAILED) \S*::(\w+) - (.*)", done.stdout, re.MULTILINE))
     assert [name for name, _ in bad] == ["test_that_leaves_a_client", "test_that_leaves_a_process"], done.stdout
     assert re.search(r"left behind:\s+m1: \d+ sleep 300", done.stdout)
