@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -17,9 +17,11 @@ from typing import Any
 import graphray as gr
 from graphray.executors import core, machine
 from graphray.executors.core import Core, Job, Unit
+from graphray.executors.local import become_member
 from graphray.graph.fan import as_node
 
 TICK = 0.02
+GRACE = 0.1  # seconds that a member of a gang has to end, once that is not wanted any more
 
 
 @dataclass(eq=False)
@@ -27,6 +29,9 @@ class Worker:
     """A worker in virtual time: the units it has, and the machine of the one it is at."""
 
     name: str
+    machine_name: str = ""
+    accelerators: tuple[str, ...] = ()
+    fresh: bool = True  # has run nothing yet
     queue: list[Unit] = field(default_factory=list)
     unit: Unit | None = None
     machine: Any = None
@@ -52,13 +57,31 @@ class Simulator:
         workers: how many.
         trip: seconds that a message takes between driver and worker.
         ahead: the core's option of that name.
+        machines: by name, how many of the workers each has (they all are on one by default), and its resources.
+        fits: workers see only the accelerators that they were started with.
+        start: seconds that a worker takes to start.
+        expected: the core's option of that name, if it is not the number of workers.
     """
 
-    def __init__(self, workers: int = 2, trip: float = 0.0, ahead: bool = False) -> None:
-        self.core = Core(ahead=ahead)
+    def __init__(
+        self,
+        workers: int = 2,
+        trip: float = 0.0,
+        ahead: bool = False,
+        machines: Mapping[str, tuple[int, Mapping[str, Any]]] | None = None,
+        fits: bool = False,
+        start: float = 0.0,
+        expected: int | None = None,
+    ) -> None:
+        machines = machines if machines is not None else {"": (workers, {})}
+        places = [name for name, (number, _) in machines.items() for _ in range(number)]
+        self.core = Core(ahead=ahead, fits=fits, gangs=True, expected=len(places) if expected is None else expected)
+        self.resources = {name: resources for name, (_, resources) in machines.items()}
+        self.start = start
         self.trip = trip
         self.now = 0.0
-        self.workers = {f"w{i}": Worker(f"w{i}") for i in range(workers)}
+        self.refits: list[core.Refit] = []
+        self.workers = {f"w{i}": Worker(f"w{i}", machine) for i, machine in enumerate(places)}
         self.calls: list[Call] = []
         self.units: list[Unit] = []  # all that were handed out
         self.handed: list[int] = []  # how many nodes each had
@@ -73,8 +96,10 @@ class Simulator:
         self._ids = count()
         self._spent = 0.0
         self._ticking = False
-        for name in self.workers:
-            self.tell(core.WorkerJoined(name))
+        self._stepped_back: dict[str, Worker] = {}  # and none has come in their places yet
+        self.meetings = 0  # of gangs
+        for name, worker in self.workers.items():
+            self.tell(core.WorkerJoined(name, worker.machine_name, self.resources[worker.machine_name]))
 
     # ---- for tests
 
@@ -126,9 +151,16 @@ class Simulator:
 
     def replace(self, name: str, new: str, **how: Any) -> None:
         """A worker dies, now, and another takes its place."""
+        machine = self.workers[name].machine_name
         self.kill(name, **how)
-        self.workers[new] = Worker(new)
-        self.tell(core.WorkerJoined(new))
+        self.join(new, machine)
+
+    def join(self, name: str, machine: str = "", resources: Any = None, **what: Any) -> None:
+        """A worker is there, now."""
+        if resources is not None:
+            self.resources[machine] = resources
+        self.workers[name] = Worker(name, machine, what.get("accelerators", ()))
+        self.tell(core.WorkerJoined(name, machine, self.resources[machine], **what))
 
     def kill(self, name: str, **how: Any) -> None:
         """A worker dies, now."""
@@ -161,6 +193,16 @@ class Simulator:
                 self.units.append(instruction.unit)
                 self.handed.append(len(instruction.unit.nodes))
                 self._later(self._arrive, instruction.unit)
+            elif kind is core.RunTogether:
+                self.meetings += 1
+                for unit in instruction.units:
+                    unit.grant.party.address = f"meeting:{self.meetings}"
+                    self.units.append(unit)
+                    self.handed.append(1)
+                    self._later(self._arrive, unit)
+            elif kind is core.Refit:
+                self.refits.append(instruction)
+                self._refit(instruction)
             elif kind is core.Recall and not instruction.cancelled and self._on_its_way(instruction.unit):
                 self.at(self.now, functools.partial(self.tell, core.UnitDelayed(instruction.unit)))
             elif kind is core.Recall:
@@ -194,6 +236,27 @@ class Simulator:
     def _later(self, act: Callable[..., None], *args: Any) -> None:
         self.at(self.now + self.trip, lambda: act(*args))
 
+    def _refit(self, refit: core.Refit) -> None:
+        """Another worker takes the place of one that is idle."""
+        before = self.workers.pop(refit.worker)
+        assert before.unit is None, "it is idle"
+        assert not before.queue
+        before.lost = True
+        new = f"{refit.worker}'"
+        self._stepped_back[refit.worker] = before
+
+        def join() -> None:
+            if self._stepped_back.pop(refit.worker, None) is not None:
+                seen = {"accelerators": refit.accelerators, "instead_of": refit.worker}
+                self.join(new, before.machine_name, **seen)
+
+        self.at(self.now + self.start, join)
+
+    def give_up_refit(self, name: str) -> None:
+        """It turns out that a worker in whose place another was to come had died before."""
+        del self._stepped_back[name]
+        self.tell(core.WorkerLost(name))
+
     # ---- the workers' side
 
     def _arrive(self, unit: Unit) -> None:
@@ -206,14 +269,37 @@ class Simulator:
         if worker.unit is not None or not worker.queue or worker.lost:
             return
         unit = worker.unit = worker.queue.pop(0)
+        self._check_grants(worker, unit)
         m = worker.machine = machine.Machine(worker.name, unit.job.seed, unit.job.collect)
         m.hungry = unit.hungry
         m.delegates = True
         m.attempts = {n: unit.job.attempts[n] for n in unit.nodes if n in unit.job.attempts}
         m.means = {t: seconds / calls for t, (calls, seconds) in self.core.costs.items()}
+        if unit.grant is not None:
+            become_member(m, unit.grant.ticket)
         m.load(unit.nodes, unit.exports, unit.inputs)
         worker.deadline = self.now + unit.budget
         self._step(worker)
+
+    def _check_grants(self, worker: Worker, unit: Unit) -> None:
+        """Nobody has what a machine does not have, or sees what is another's."""
+        given = [w.unit.grant for w in self.workers.values() if w.unit is not None and w.unit.grant is not None]
+        for name, resources in self.resources.items():
+            there = [member for member in given if member.site.name == name]
+            used: dict[str, float] = {}
+            for member in there:
+                for what, n in member.party.request.needs:
+                    used[what] = used.get(what, 0) + n
+            has = {k: n if isinstance(n, (int, float)) else len(n) for k, n in resources.items()}
+            assert all(n <= has.get(what, 0) + 1e-6 for what, n in used.items()), (used, has)
+            seen = [a for member in there for a in member.accelerators]
+            assert len(seen) == len(set(seen)) == used.get("gpu", 0)
+        mine = unit.grant.accelerators if unit.grant is not None else ()
+        assert unit.grant is None or unit.grant.site.name == worker.machine_name
+        if self.core.placement.fits:
+            assert worker.accelerators == mine
+            assert worker.fresh or unit.grant is None or unit.grant.ticket is None, "a gang gets fresh processes"
+        worker.fresh = False
 
     def _step(self, worker: Worker) -> None:
         """Run one node; what it takes passes on the clock before the next is looked at."""
@@ -246,7 +332,10 @@ class Simulator:
         left = m.left() if m.failed is None else []
         values = m.exported(unit.exports, left)
         grown = m.grown_and_done(unit.nodes, left)
-        event = core.UnitDone(worker.name, unit, values, left, m.awaiting(), m.failed, m.spent, grown, again=m.again)
+        worn = core.USED_UP if m.gang is not None else core.WORN
+        event = core.UnitDone(
+            worker.name, unit, values, left, m.awaiting(), m.failed, m.spent, grown, again=m.again, worn=worn
+        )
         self._later(self.tell, event)
         self._next(worker)
 
@@ -260,8 +349,14 @@ class Simulator:
         elif worker.unit is unit:
             worker.machine.halt = True
             worker.machine.cancelled |= cancelled
+            if unit.grant is not None and unit.grant.ticket is not None:  # it may wait for ever, for others of its gang
+                self.at(self.now + GRACE, functools.partial(self._end_by_force, worker, unit))
             if not cancelled:
                 self._later(self.tell, core.UnitRecalled(unit, worker.machine.not_begun()))
+
+    def _end_by_force(self, worker: Worker, unit: Unit) -> None:
+        if worker.unit is unit and not worker.lost:
+            self.replace(worker.name, f"{worker.name}+", recalled=True)
 
 
 def makespan(durations: Iterable[float], workers: int) -> float:

@@ -1,9 +1,10 @@
 """The scheduling core where things go wrong: random graphs on the simulator, whose workers die all the time.
 
-Some nodes kill whoever runs them, some fail every other time and are called again, some return nodes; and workers die
-of themselves, at any moment, with the message that they were about to send. Each value must be right, each node that
-could not be had must say why, and the books must be empty in the end: what is left in them is memory never given back,
-or a run that never ends.
+Some nodes kill whoever runs them, some fail every other time and are called again, some return nodes, some ask for
+resources or are gangs; and workers die of themselves, at any moment, with the message that they were about to send, or
+before they are there. Each value must be right, each node that could not be had must say why, and the books must be
+empty in the end: what is left in them is memory never given back, or a run that never ends. That no more is given out
+than there is, the simulator looks to itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ class Faulty(Simulator):
         self.rng = rng
         self.chance = rng.choice([0.0, 0.005, 0.03, 0.1])  # that a busy worker dies, at each look
         self.deaths = 0
-        super().__init__(rng.randint(1, 4), trip=rng.choice([0, 0.0003, 0.003]), ahead=rng.random() < 0.5)
+        resources = {"gpu": rng.choice([2, ("5", "7", "9")]), "licence": 3, "memory": 10}
+        machines = {"a": (rng.randint(2, 4), resources)}
+        if rng.random() < 0.3:
+            machines["b"] = (rng.randint(1, 2), {"memory": 4, "gpu": 1})
+        super().__init__(
+            trip=rng.choice([0, 0.0003, 0.003]),
+            ahead=rng.random() < 0.5,
+            machines=machines,
+            fits=rng.random() < 0.7,
+            start=rng.choice([0, 0.002, 0.05]),
+        )
 
     def tell(self, event: core.Event) -> None:
         kind = type(event)
@@ -39,10 +50,14 @@ class Faulty(Simulator):
         """Up to the next thing that happens, and who dies of it."""
         self.run(until=(max(self.now, self._agenda[0][0]) if self._agenda else self.now) + 0.0005)
         for name, worker in list(self.workers.items()):
-            if worker.unit is None or worker.machine is None or not worker.busy:
+            if worker.lost:  # another has its place
                 continue
-            node = worker.machine.node
-            if (node is not None and node._task.name == "deadly") or self.rng.random() < self.chance:
+            if worker.unit is None or worker.machine is None or not worker.busy:
+                dies = self.rng.random() < self.chance / 20  # it may be waiting for the rest of a gang
+            else:
+                node = worker.machine.node
+                dies = (node is not None and node._task.name == "deadly") or self.rng.random() < self.chance
+            if dies:
                 self.deaths += 1
                 self.replace(name, f"another {self.deaths}", exitcode=-9, signal="SIGKILL")
 
@@ -79,11 +94,26 @@ class Drawn:
         def seconds() -> float:
             return rng.choice(SECONDS)
 
+        def member(gang: gr.Gang, i: int, *xs: int) -> int:
+            fails[i] = fails.get(i, 0) + 1
+            if i % 5 == 0 and fails[i] == 1:
+                raise OSError("not yet")
+            return gang.rank + sum(xs)
+
+        def wants() -> dict[str, Any]:
+            names = rng.sample(["gpu", "licence", "memory"], rng.choice([1, 1, 2]))
+            return {name: rng.randint(1, 2) for name in names}
+
         plain = [sim.task(f"plain {k}", seconds(), lambda *xs: 1 + sum(xs)) for k in range(4)]
         leaf = sim.task("leaf", seconds(), lambda i: i)
         flaky = sim.task("flaky", seconds(), fail_every_other_time, retries=1000, backoff=0.01)
         growing = sim.task("growing", seconds(), grow)
         deadly = sim.task("deadly", 0.003)
+        needy = [sim.task(f"needy {k}", seconds(), lambda *xs: 1 + sum(xs), resources=wants()) for k in range(3)]
+        gangs = [
+            sim.task("gang", seconds(), member, retries=1, backoff=0.01, resources=resources)
+            for resources in (None, {"gpu": 1}, {"memory": 2})
+        ]
         share_deadly, share_growing = rng.choice([0.0, 0.06]), rng.choice([0.0, 0.15])
         for i in range(size):
             needs = rng.sample(self.nodes[-8:], min(len(self.nodes), 8, rng.choice([0, 1, 1, 2, 3])))
@@ -96,6 +126,10 @@ class Drawn:
                 node, value = growing(i, *needs), grown(i, *given)
             elif kind < share_deadly + share_growing + 0.1:
                 node = flaky(i, *needs)
+            elif kind < share_deadly + share_growing + 0.2:
+                node = rng.choice(needy)(*needs)
+            elif kind < share_deadly + share_growing + 0.25:
+                node, value = gr.gang(rng.choice(gangs), i, *needs, size=2)[1], 1 + sum(given)
             else:
                 node = rng.choice(plain)(*needs)
             if kind < share_deadly or self.doomed.intersection(needs):
@@ -163,5 +197,9 @@ def test_a_growing_run_tells_of_each_node_once_and_keeps_nothing(rng, part):
         books = (job.values, job.uses, job.planned, job.waiting, job.ready, job.consumers, job.awaiting, job.ran)
         assert not any(books)
         assert not job.heights
+        placement = sim.core.placement
+        assert not (placement.waiting or placement.seated or placement.inbox or placement.held)
+        assert not any(placement.coming.values())
+        assert all(site.free == site.total for site in placement.sites.values())
         deaths += sim.deaths
     assert deaths > 40

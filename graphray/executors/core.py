@@ -21,6 +21,8 @@ from graphray.executors import gangs
 from graphray.executors.job import Job, Unit
 from graphray.executors.placement import Placement
 from graphray.executors.protocol import (
+    USED_UP,
+    WORN,
     Again,
     Done,
     Event,
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from graphray.graph.task import Task
 
 __all__ = [
+    "USED_UP",
+    "WORN",
     "Again",
     "Core",
     "Done",

@@ -4,16 +4,16 @@ Part of the scheduling core, and like it without threads, processes or clocks. A
 here. One that does waits here once it is ready, until one machine (of a gang: one for each member) has what it asks for
 free, and a worker idle:
 
-    Job.push ── asking ──▶ Wish, waiting ──▶ Party, seated: a Member for each worker ──▶ units ──▶ Core
-                                               │ Refit: a worker with these accelerators, or a fresh one │
+    Job.push ── asking ──▶ Queue, waiting ──▶ Party, seated: a Member for each worker ──▶ units ──▶ Core
+                                  Refit: have a worker that sees these accelerators, or a fresh one
 
 What it was given is taken from the machine when the decision falls, for all members of a gang at once, and comes back
 with the worker. So nobody holds one thing and waits for another, and there is no deadlock.
 
-Wishes begin in their order, and later ones pass those that do not fit. One that has waited for `PATIENCE` makes a
-*claim*: on the machine where least is missing (a gang: on all that can hold a member), no later wish begins, and a gang
-keeps the workers that become idle, until it has what it needs. There is one claim at a time, the oldest wish's, so each
-gets its turn.
+Equal requests of a run are a queue; the queues have their turns, and pass those whose turn it is where these do not
+fit. One that has begun nothing for `PATIENCE` makes a *claim*: on the machine where least is missing (a gang: on all
+that can hold a member) no other queue's node begins that would take of it, and a gang keeps the workers that become
+idle, until it has what it needs. There is one claim at a time, and then it is the others' turn: so each gets through.
 """
 
 from __future__ import annotations
@@ -37,20 +37,26 @@ if TYPE_CHECKING:
 
     Ticket: TypeAlias = tuple[int, int, str]  # a member's rank, the size of its gang, and where that meets
 
-PATIENCE = 0.5  # seconds that others may pass a wish
+PATIENCE = 0.5  # seconds that others may pass a queue
 BUDGET = 0.05  # seconds of work in a unit, as elsewhere
 FOREVER = float("inf")
 
 
-class Wish:
-    """A node that is ready, but for the resources it asks for."""
+class Queue:
+    """Nodes of a run that are ready, but for the resources they ask for, which is the same for all.
 
-    __slots__ = ("job", "node", "number", "since")
+    Attributes:
+        turn: it comes after queues with lower numbers.
+        since: when it last began one, or had nothing to begin.
+    """
 
-    def __init__(self, job: Job, node: Node, number: int, since: float) -> None:
+    __slots__ = ("job", "nodes", "request", "since", "turn")
+
+    def __init__(self, job: Job, request: Request, turn: int, since: float) -> None:
         self.job = job
-        self.node = node
-        self.number = number
+        self.request = request
+        self.nodes: deque[Node] = deque()
+        self.turn = turn
         self.since = since
 
 
@@ -93,12 +99,11 @@ class Party:
         verdict: what ended a gang early: its first failure, and the unit of that member.
     """
 
-    __slots__ = ("address", "inputs", "job", "members", "node", "number", "request", "verdict")
+    __slots__ = ("address", "inputs", "job", "members", "node", "request", "verdict")
 
-    def __init__(self, wish: Wish, request: Request) -> None:
-        self.job = wish.job
-        self.node = wish.node
-        self.number = wish.number
+    def __init__(self, job: Job, node: Node, request: Request) -> None:
+        self.job = job
+        self.node = node
         self.request = request
         self.members: list[Member] = []
         self.address = ""
@@ -120,7 +125,7 @@ class Placement:
         self.fits = fits
         self.gangs = gangs
         self.inbox: list[tuple[Job, Node]] = []  # the jobs' `asking`: what has become ready since last time
-        self.waiting: dict[Request, deque[Wish]] = {}
+        self.waiting: dict[tuple[Job, Request], Queue] = {}
         self.sites: dict[str, Site] = {}
         self.site_of: dict[str, Site] = {}  # by worker, those included that are coming, by the name of the one before
         self.accelerators: dict[str, tuple[str, ...]] = {}  # by worker, of those that see some
@@ -129,12 +134,12 @@ class Placement:
         self.held: list[str] = []  # idle workers kept for the claim
         self.coming: dict[str, Member | None] = {}  # by the worker that stepped back: for whom another is to come
         self.seated: dict[str, Member] = {}  # by worker: members that wait for the rest of their party
-        self.claim: Wish | None = None
+        self.claim: Queue | None = None
         self.claimed: list[Site] = []
-        self.short = False  # some wish lacks but a worker: nothing is to be given out ahead
+        self.short = False  # somebody lacks but a worker: nothing is to be given out ahead
         self.stale = False  # what is possible may have changed
         self._possible: dict[Request, bool | None] = {}
-        self._numbers = count()
+        self._turns = count(1)
 
     # ---- workers
 
@@ -174,7 +179,7 @@ class Placement:
             if worker in idle:
                 idle.remove(worker)
         self.forget(worker)
-        member = self.seated.get(worker) or self.coming.get(worker)
+        member = self.seated.pop(worker, None) or self.coming.get(worker)
         if member is not None:
             self._dissolve(member.party)
         self.coming.pop(worker, None)  # it had died before another was asked for
@@ -282,51 +287,57 @@ class Placement:
             for job, node in inbox:
                 request = node._task.request
                 if not job.over and request is not None:
-                    self._wait(request, Wish(job, node, next(self._numbers), core._now))
+                    self._queue(job, request).nodes.append(node)
             self._fail_impossible()
         core.idle[:0] = self.held
         self.held = []
         self.short = False
         self._stake_claim()
-        for request in sorted(self.waiting, key=lambda r: self.waiting[r][0].number):
-            queue = self.waiting[request]
-            while queue:
-                wish = queue[0]
-                if wish.job.over or self._begin(wish, request):
-                    queue.popleft()
+        queues = sorted(self.waiting.values(), key=lambda queue: queue.turn)
+        while queues:
+            waiting = []
+            for queue in queues:  # one each
+                if self._begin(queue):
+                    queue.turn, queue.since = next(self._turns), core._now
+                    if queue.nodes:
+                        waiting.append(queue)
+                    else:
+                        del self.waiting[queue.job, queue.request]
                 else:
-                    self.short = self.short or self._lacks_workers(wish, request)
-                    break
-            if not queue:
-                del self.waiting[request]
+                    self.short = self.short or self._lacks_workers(queue)
+            queues = waiting
         if self.claim is not None:
             self._hold_back(self.claim)
         elif self.fitted and not core.idle:
             self._help_others()
 
-    def _wait(self, request: Request, wish: Wish, first: bool = False) -> None:
-        queue = self.waiting.get(request)
+    def _queue(self, job: Job, request: Request) -> Queue:
+        queue = self.waiting.get((job, request))
         if queue is None:
-            queue = self.waiting[request] = deque()
-        (queue.appendleft if first else queue.append)(wish)
+            queue = self.waiting[job, request] = Queue(job, request, next(self._turns), self.core._now)
+        return queue
 
     def _fail_impossible(self) -> None:
-        for request in [r for r in self.waiting if self.possible(r) is False]:
-            for wish in self.waiting.pop(request):
-                if not wish.job.over:
-                    self.core._give_up(wish.job, wish.node, self.refusal(wish.node))
+        for queue in [queue for queue in self.waiting.values() if self.possible(queue.request) is False]:
+            del self.waiting[queue.job, queue.request]
+            for node in queue.nodes:
+                if not queue.job.over:
+                    self.core._give_up(queue.job, node, self.refusal(node))
 
-    def _begin(self, wish: Wish, request: Request) -> bool:
-        """Begin what was wished for, if all of it is to be had now."""
-        core = self.core
-        if core.tight and core.units and not wish.node._deps:  # it only makes more results
+    def _begin(self, queue: Queue) -> bool:
+        """Begin the first of a queue, if all that it asks for is to be had now."""
+        core, node, request = self.core, queue.nodes[0], queue.request
+        if core.tight and core.units and not node._deps:  # it only makes more results
             return False
-        seats = self._seats(request, [] if wish is self.claim else self._kept_from(request), core.home(wish.node))
+        if not core.idle and not self.fitted:
+            return False
+        seats = self._seats(request, self._kept_from(queue), core.home(node))
         if seats is None:
             return False
-        if wish is self.claim:
+        if queue is self.claim:
             self.claim = None
-        party = Party(wish, request)
+        queue.nodes.popleft()
+        party = Party(queue.job, node, request)
         for rank, (site, worker, accelerators) in enumerate(seats):
             (core.idle if worker in core.idle else self.fitted).remove(worker)
             site.take(request, accelerators)
@@ -432,10 +443,14 @@ class Placement:
             elif self.seated.pop(member.worker, None) is not None:
                 self.rest(member.worker)
         if again and not party.job.over:
-            self._wait(party.request, Wish(party.job, party.node, party.number, self.core._now), first=True)
+            self._queue(party.job, party.request).nodes.appendleft(party.node)
 
     def end(self, job: Job) -> None:
         """A job is over: what has not begun does not begin."""
+        for request in [request for of, request in self.waiting if of is job]:
+            del self.waiting[job, request]
+        if self.claim is not None and self.claim.job is job:
+            self.claim = None
         for party in {m.party for m in (*self.seated.values(), *self.coming.values()) if m is not None}:
             if party.job is job:
                 self._dissolve(party, again=False)
@@ -456,59 +471,50 @@ class Placement:
     # ---- those who wait
 
     def wait(self) -> float | None:
-        """When a wish has waited long enough to make a claim; None: news will come first."""
-        if not self.waiting or self._claim_stands():
+        """When a queue has waited long enough to make a claim; None: news will come first."""
+        if not self.waiting or self.claim is not None:
             return None
-        since = [queue[0].since for request, queue in self.waiting.items() if self.possible(request)]
+        since = [queue.since for queue in self.waiting.values() if self.possible(queue.request)]
         return min(since) + PATIENCE if since else None
 
-    def _claim_stands(self) -> bool:
-        return self.claim is not None and not self.claim.job.over
-
     def _stake_claim(self) -> None:
-        """See to it that the oldest wish gets its turn, if it has waited for long."""
-        if not self._claim_stands():
-            self.claim = None
-            first = [q[0] for r, q in self.waiting.items() if self.possible(r) and not q[0].job.over]
-            oldest = min(first, key=lambda wish: wish.number, default=None)
-            if oldest is None or self.core._now < oldest.since + PATIENCE:
+        """See to it that everybody gets their turn."""
+        if self.claim is None:
+            queues = [queue for queue in self.waiting.values() if self.possible(queue.request)]
+            queue = min(queues, key=lambda queue: queue.turn, default=None)
+            if queue is None or self.core._now < queue.since + PATIENCE:
                 return
-            self.claim = oldest
-        assert self.claim is not None
-        request = self.claim.node._task.request
-        assert request is not None
-        sites = [s for s in dict.fromkeys(self.site_of.values()) if s.most(request)]
-        if request.size == 1 and not any([site in sites for site in self.claimed]):
-            sites = sorted(sites, key=lambda site: site.missing(request))[:1]
-        elif request.size == 1:
-            sites = [site for site in self.claimed if site in sites][:1]
+            self.claim, self.claimed = queue, []
+        request = self.claim.request
+        sites = [site for site in dict.fromkeys(self.site_of.values()) if site.most(request)]
+        if request.size == 1:  # one machine, and always the same
+            kept = [site for site in self.claimed if site in sites]
+            sites = kept or sorted(sites, key=lambda site: site.missing(request))[:1]
         self.claimed = sites
 
-    def _kept_from(self, request: Request) -> list[Site]:
+    def _kept_from(self, queue: Queue) -> list[Site]:
         """The machines that are the claim's, and not for others that would take of what it needs."""
-        if self.claim is None:
+        if self.claim is None or self.claim is queue:
             return []
-        claim = self.claim.node._task.request
-        assert claim is not None
+        claim, request = self.claim.request, queue.request
         mine, others = {name for name, _ in claim.needs}, {name for name, _ in request.needs}
         return self.claimed if claim.size > 1 or request.size > 1 or mine & others else []
 
-    def _lacks_workers(self, wish: Wish, request: Request) -> bool:
-        """Whether but for idle workers a wish could begin. A gang's counts once it has its turn."""
-        if request.size > 1 and wish is not self.claim:
+    def _lacks_workers(self, queue: Queue) -> bool:
+        """Whether but for idle workers the first of a queue could begin. A gang's counts once it has its turn."""
+        request = queue.request
+        if request.size > 1 and queue is not self.claim:
             return False
-        without = [] if wish is self.claim else self._kept_from(request)
-        workers = [site for site in self.site_of.values() if site not in without]
+        kept = self._kept_from(queue)
+        workers = [site for site in self.site_of.values() if site not in kept]
         there = [min(workers.count(site), site.most_now(request)) for site in dict.fromkeys(workers)]
         return sum(there) >= request.size
 
-    def _hold_back(self, claim: Wish) -> None:
+    def _hold_back(self, claim: Queue) -> None:
         """Keep idle workers for a gang that lacks but workers."""
-        request = claim.node._task.request
-        assert request is not None
-        if request.size > 1 and self._lacks_workers(claim, request):
+        if claim.request.size > 1 and self._lacks_workers(claim):
             idle = self.core.idle
-            self.held = [w for w in idle if self.site_of[w] in self.claimed][: request.size]
+            self.held = [w for w in idle if self.site_of[w] in self.claimed][: claim.request.size]
             idle[:] = [w for w in idle if w not in self.held]
 
     def _help_others(self) -> None:
