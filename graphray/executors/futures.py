@@ -3,8 +3,8 @@
     submitting threads ── waiting ──▶ desk's thread ══ nodes ══▶ growing run
                                                    ◀═ done ═════
 
-A desk takes what is submitted and hands it on in batches: all that came while it was at the last one. What it has handed
-on counts as running. It hands on no more than the workers need to stay busy, so the rest can be cancelled.
+A desk takes what is submitted and hands it on in batches: all that came while it was at the last one. What it has
+handed on counts as running. It hands on no more than the workers need to stay busy, so the rest can be cancelled.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from graphray.executors.base import Executor
 
 KEPT = 256  # functions whose tasks are kept: a worker that has seen one need not be sent it again
-SOON = 0.05  # seconds; where half of what was handed on is done sooner, twice as much is handed on
-LATE = 0.2  # seconds; where it takes longer, half as much
+SOON = 0.05  # seconds; where half of what may be handed on is done sooner, that is doubled
+LATE = 0.2  # seconds; twice what was done in these may be handed on, and no more
 MOST = 16_384  # calls that are handed on at most
 
 
@@ -46,8 +46,8 @@ class Futures(concurrent.futures.Executor):
     """Calls functions on an engine's workers; made by `executor.futures()`.
 
     A context manager with `submit`, `map` and `shutdown`, as in `concurrent.futures`. Calls begin in the order in which
-    they were submitted. Each is made, even if there was an equal one; nothing is cached. If a worker dies, the call that
-    it was at is made again on another, up to three times in all.
+    they were submitted. Each is made, even if there was an equal one; nothing is cached. If a worker dies, the call
+    that it was at is made again on another, up to three times in all.
 
     Arguments and results arrive as they are: in-process the very objects, on engines of processes private copies. What
     is to be sent to a worker once, however many calls use it, is passed as a node: `submit(fn, gr.value(table))`; nodes
@@ -78,7 +78,6 @@ class Futures(concurrent.futures.Executor):
     def map(
         self,
         fn: Callable[..., Any],
-        /,
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
@@ -299,14 +298,14 @@ class Desk:
     def _adapt(self, count: int) -> None:
         """Hand on more at a time where calls are short: then it is trips that cost, and there is little to cancel."""
         self._counted += count
-        if 2 * self._counted < self.limit:
-            return
         now = time.perf_counter()
         seconds = now - self._since
-        if seconds < SOON and self.waiting:
+        if seconds > LATE:
+            self.limit = max(min(self.limit, 2 * self._counted), self.least)
+        elif seconds < SOON and 2 * self._counted >= self.limit and self.waiting:
             self.limit = min(2 * self.limit, self.most)
-        elif seconds > LATE:
-            self.limit = max(self.limit // 2, self.least)
+        else:
+            return
         self._since, self._counted = now, 0
 
     def _end(self) -> None:

@@ -21,6 +21,11 @@ class Opaque:
     def __init__(self, value: Any) -> None:
         self.value = value
 
+    @property
+    def __name__(self) -> str:
+        """What labels say of it."""
+        return "…"
+
     def __reduce__(self) -> Any:
         return Opaque, (self.value,)
 

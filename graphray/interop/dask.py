@@ -254,7 +254,7 @@ def run_task(task: Opaque, /, *values: Any) -> Any:
 def _boxed(x: Any) -> Any:
     """Lists and the like pass as they are: nobody looks for nodes in a million records of a bag."""
     kind = type(x)
-    if kind in ATOMS or not (kind is Node or kind is Graph or is_container(kind)):
+    if kind in ATOMS or not (kind is Node or kind is Graph or is_container(kind)):  # type: ignore[arg-type]
         return x
     return Opaque(x)
 
