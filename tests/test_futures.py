@@ -25,9 +25,9 @@ SOON = 30  # seconds in which what a test waits for is there
 
 
 @pytest.fixture(params=["inprocess", "inprocess:2", "loky"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Executor]:
+def engine(request: pytest.FixtureRequest, loky: Loky) -> Iterator[Executor]:
     if request.param == "loky":
-        yield request.getfixturevalue("loky")
+        yield loky
     else:
         with InProcess(2 if request.param.endswith("2") else 1) as made:
             yield made
@@ -260,7 +260,7 @@ def test_what_is_not_running_can_be_cancelled() -> None:
         assert others[1].cancel()
         assert others[3].cancel()
         go.set()
-        done, pending = concurrent.futures.wait(others, SOON)
+        _, pending = concurrent.futures.wait(others, SOON)
         assert not pending
         assert [f.cancelled() for f in others] == [False, True, False, True, False]
         assert [f.result() for f in others if not f.cancelled()] == [0, 4, 8]
