@@ -5,8 +5,11 @@ Importing this module registers it. Each call of `Parallel` is a growing run of 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import queue
 import threading
+import weakref
 from concurrent.futures import Future
 
 from graphray.executors.start import choose
@@ -60,6 +63,7 @@ class GraphrayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._futures: Futures | None = None
         self._shared: Shared | None = None
         self._n_jobs = 1
+        self._parallels: weakref.WeakSet[Any] = weakref.WeakSet()
         self._users = 0  # how many `Parallel`s are between `configure` and `terminate`
         self._lock = threading.RLock()  # joblib submits from its own thread, and from the one that tells it of results
         engine, owned = choose(executor, workers)  # refuses here what is no executor
@@ -103,6 +107,7 @@ class GraphrayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         """
         with self._lock:
             self.parallel = parallel
+            self._parallels.add(parallel)
             self._users += 1
             self._n_jobs = self.effective_n_jobs(n_jobs)
             if not self.supports_sharedmem and max_nbytes is not None and mmap_mode == "r" and self._shared is None:
@@ -150,6 +155,8 @@ class GraphrayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             futures.abort()
         if engine is not None:
             engine.close(wait=False)
+        for parallel in list(self._parallels):
+            _forget_batches(parallel)
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """What a `Parallel` inside a batch uses: the worker it is in, so that there are no pools in pools."""
@@ -161,6 +168,19 @@ class GraphrayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if self._futures is None:
             self._futures = self._engine.futures(self._n_jobs)
         return self._futures
+
+
+def _forget_batches(parallel: Any) -> None:
+    """Drop what a call that is being given up has made ready.
+
+    joblib 1.6 keeps it, and where one `Parallel` makes several calls (`with Parallel() as parallel`) it adds the results
+    of these batches to those of the next call, with its own backends too.
+    """
+    ready = getattr(parallel, "_ready_batches", None)
+    if ready is not None and getattr(parallel, "_aborting", False):
+        with contextlib.suppress(queue.Empty):
+            while True:
+                ready.get_nowait()
 
 
 class Batch:
