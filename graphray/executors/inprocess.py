@@ -190,7 +190,7 @@ class InProcess(Executor):
         unit = self._take_unit(run)
         if unit is None:
             self._handle(run, Tick())
-            return bool(added)
+            return bool(added) or run.job in self._units
         self._drive(run, unit)
         return True
 

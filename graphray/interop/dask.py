@@ -52,7 +52,7 @@ except (ImportError, AttributeError) as missing:
 __all__ = ["get"]
 
 # What may be said in `.compute(…)`, of the options of `Graph.run`.
-OPTIONS = ("audit", "capsule", "memory", "progress", "threads_per_task", "trace", "workers")
+OPTIONS = ("capsule", "memory", "progress", "threads_per_task", "trace", "workers")
 
 
 def get(dsk: Any, keys: Any, executor: Any = None, num_workers: int | None = None, **options: Any) -> Any:

@@ -166,15 +166,16 @@ class GraphrayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if self._engine is None:
             self._engine, self._owned = choose(*self._choice)
         if self._futures is None:
-            self._futures = self._engine.futures(self._n_jobs)
+            # A limit costs a trip between two batches; the workers there are, are one anyway.
+            self._futures = self._engine.futures(self._n_jobs if self._n_jobs < self._engine.workers else None)
         return self._futures
 
 
 def _forget_batches(parallel: Any) -> None:
     """Drop what a call that is being given up has made ready.
 
-    joblib 1.6 keeps it, and where one `Parallel` makes several calls (`with Parallel() as parallel`) it adds the results
-    of these batches to those of the next call, with its own backends too.
+    joblib 1.6 keeps it. Where one `Parallel` makes several calls (`with Parallel() as parallel`), the results of these
+    batches would be among those of the next call; so it is with joblib's own backends.
     """
     ready = getattr(parallel, "_ready_batches", None)
     if ready is not None and getattr(parallel, "_aborting", False):
