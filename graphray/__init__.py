@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from graphray import executors, rl, testing
+    from graphray import executors, interop, rl, testing
     from graphray.executors.context import Context, context, local
     from graphray.executors.start import use
 
@@ -69,6 +69,7 @@ __all__ = [
     "getattr",
     "glob",
     "input",
+    "interop",
     "iterate",
     "local",
     "map",
@@ -88,7 +89,7 @@ _LAZY = {
     "local": "graphray.executors.context",
     "use": "graphray.executors.start",
 }
-_MODULES = ("executors", "rl", "testing")
+_MODULES = ("executors", "interop", "rl", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -25,11 +25,25 @@ LAYERS = {
     "executors": {"errors", "graph"},
     "testing": {"", "errors", "graph", "executors"},
     "rl": {"", "errors", "graph", "executors"},
+    "interop": {"errors", "graph", "executors"},
     "cli": {"", "errors", "graph", "executors", "rl"},
 }
 
 # What `import graphray` and `graphray --help` must do without.
-HEAVY = {"numpy", "jax", "flax", "optax", "gymnasium", "networkx", "loky", "cloudpickle", "asyncio", "rich"}
+HEAVY = {
+    "numpy",
+    "jax",
+    "flax",
+    "optax",
+    "gymnasium",
+    "networkx",
+    "loky",
+    "cloudpickle",
+    "asyncio",
+    "rich",
+    "dask",
+    "joblib",
+}
 
 
 def pins() -> dict[str, str]:
@@ -112,7 +126,7 @@ def test_imports_point_one_way(layer):
         assert not upward, f"{module.relative_to(ROOT)} imports {', '.join(sorted(upward))}"
 
 
-@pytest.mark.parametrize("module", ["graphray", "graphray.executors", "graphray.cli"])
+@pytest.mark.parametrize("module", ["graphray", "graphray.executors", "graphray.interop", "graphray.cli"])
 def test_an_import_pulls_in_nothing_heavy(module):
     loaded = python(f"import sys, {module}; print(*sys.modules)").split()
     assert HEAVY.isdisjoint(loaded), HEAVY.intersection(loaded)

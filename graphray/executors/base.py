@@ -45,14 +45,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, TypeVar
 
     from graphray.executors.cache import Entry
     from graphray.executors.cache.nodes import NodeCache, Plan
     from graphray.executors.core import Again, Unit
+    from graphray.executors.futures import Futures
     from graphray.executors.run import Subscriber
     from graphray.graph.dataflow import Graph
     from graphray.graph.node import Node
+
+    _Growing = TypeVar("_Growing", bound=GrowingRun)
 
 MANY = 2_000  # nodes of a growing run with a cache after which is noted which of them ran
 BEAT = 1.0  # seconds between words on how far the runs are, while nothing happens
@@ -170,14 +173,28 @@ class Executor:
 
         The options are those of `Graph.run`.
         """
-        from graphray.executors.progress import subscribers
         from graphray.executors.start import open_cache
 
-        listeners = subscribers(progress)
         job = Job((), seed=seed, collect=True, growing=True)
         job.cache = open_cache(cache, seed)
+        return self._open(GrowingRun, job, progress)
+
+    def futures(self, max_workers: int | None = None) -> Futures:
+        """This engine as a `concurrent.futures.Executor`, for code that wants one; shut down apart from the engine.
+
+        Args:
+            max_workers: how many calls may be with the workers at a time; by default as many as keep them busy.
+        """
+        from graphray.executors.futures import Futures
+
+        return Futures(self, max_workers)
+
+    def _open(self, kind: type[_Growing], job: Job, progress: Any = None) -> _Growing:
+        from graphray.executors.progress import subscribers
+
+        listeners = subscribers(progress)
         job.spans = any([getattr(s, "spans", False) for s in listeners])
-        run = GrowingRun(self, job, listeners)
+        run = kind(self, job, listeners)
         self._begin(run)
         return run
 
@@ -491,6 +508,10 @@ class Executor:
 
     def _abandon(self, run: BaseRun) -> None:
         self.abandon(run.job)
+
+    def _help(self, run: GrowingRun) -> bool:
+        """Do some of a growing run's work in this thread, if that is how this engine works; whether it did any."""
+        return False
 
     def _grow(self, run: GrowingRun, nodes: list[Node]) -> None:
         self._tell(NodesAdded(run.job, nodes))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _NOTES = 20  # on one exception
-_OURS = (_HERE, os.path.join(os.path.dirname(_HERE), "graph"))
+_OURS = (_HERE, *[os.path.join(os.path.dirname(_HERE), name) for name in ("graph", "interop")])
 
 
 def describe_call(

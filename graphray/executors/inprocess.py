@@ -191,19 +191,21 @@ class InProcess(Executor):
         self._handle(run, Released(run.job, node))
 
     def _next_done(self, run: GrowingRun) -> Node:
-        while True:
-            node = run.take_done(0)
-            if node is not None:
-                return node
-            added = self._added.pop(run.job, None)
-            if added:
-                plan = self._look_up(run, added, Known(run.job))
-                self._handle(run, NodesAdded(run.job, added, plan))
-            unit = self._take_unit(run)
-            if unit is not None:
-                self._drive(run, unit)
-            else:
-                self._handle(run, Tick())
+        while (node := run.take_done(0)) is None:
+            self._help(run)
+        return node
+
+    def _help(self, run: GrowingRun) -> bool:
+        added = self._added.pop(run.job, None)
+        if added:
+            plan = self._look_up(run, added, Known(run.job))
+            self._handle(run, NodesAdded(run.job, added, plan))
+        unit = self._take_unit(run)
+        if unit is None:
+            self._handle(run, Tick())
+            return bool(added) or run.job in self._units
+        self._drive(run, unit)
+        return True
 
 
 def _limited_threads(threads: int | None) -> Any:
@@ -243,6 +245,7 @@ class _Threads(InProcess):
     _grow = Executor._grow
     _forget = Executor._forget
     _next_done = Executor._next_done
+    _help = Executor._help
     check_threads = Executor.check_threads
     threads_per_task = None
 

@@ -83,6 +83,7 @@ class Job:
         nodes: all they need, each after what it needs, where that is known.
         values: values that are known and still needed, by node.
         wanted: the nodes whose values are the result.
+        in_order: what becomes ready later goes later; else it goes first.
         shared: its workers share the driver's memory, so that a task may return nodes of this very job.
         error: what ended it.
         over: it takes no further part.
@@ -95,6 +96,7 @@ class Job:
         seed: int = 0,
         collect: bool = False,
         growing: bool = False,
+        in_order: bool = False,
     ) -> None:
         self.roots = roots
         self.nodes = nodes
@@ -102,6 +104,7 @@ class Job:
         self.threads: int | None = None  # of BLAS and OpenMP, where an engine can set that per run
         self.collect = collect
         self.growing = growing
+        self.in_order = in_order
         self.shared = False
         self.values: dict[Node, Any] = {}
         self.wanted: set[Node] = set()
@@ -266,6 +269,9 @@ class Job:
         if self.delayed:
             fresh = [n for n in fresh if n not in self.delayed]
         fresh.reverse()
+        if self.in_order:
+            self.ready[:0] = fresh
+            return
         if len(fresh) > 1 and self.heights:
             get = self.heights.get
             fresh.sort(key=lambda n: get(n, 0))
