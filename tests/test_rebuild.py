@@ -11,6 +11,7 @@ from test_core_faults import Drawn, Faulty
 
 import graphray as gr
 from graphray.executors import core
+from graphray.graph.containers import rewrite
 
 
 class Kept:
@@ -47,11 +48,11 @@ class Scattered(Faulty):
     def _next(self, worker: Worker) -> None:
         if worker.unit is None and worker.queue and not worker.lost:
             unit = worker.queue[0]
-            if any(type(v) is Kept and v.lost for v in unit.inputs.values()):
+            if any(_lost(v) for v in unit.inputs.values()):
                 worker.queue.pop(0)
                 self._later(self.tell, core.UnitDone(worker.name, unit, {}, unit.nodes))
                 return self._next(worker)
-            here = {n: v.value if type(v) is Kept else v for n, v in unit.inputs.items()}
+            here = {n: _fetched(v) for n, v in unit.inputs.items()}
             before, unit.inputs = unit.inputs, here
             super()._next(worker)
             unit.inputs = before
@@ -65,6 +66,17 @@ class Scattered(Faulty):
         self.lost += len(gone)
         if gone:
             self.tell(core.ValuesLost(lambda v: type(v) is Kept and v.lost))
+
+
+def _fetched(value: Any) -> Any:
+    """A value, what is at workers in its place; that of a gang is a tuple of its members'."""
+    return rewrite(value, lambda x: x.value if type(x) is Kept else x)
+
+
+def _lost(value: Any) -> bool:
+    found = []
+    rewrite(value, lambda x: found.append(x) if type(x) is Kept and x.lost else x)
+    return bool(found)
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -93,7 +105,7 @@ def test_each_value_is_right_however_many_are_lost(rng, part):
         assert not job.waiting
         for node in roots:
             value = job.values[node]
-            drawn.check(node, value.value if type(value) is Kept else value, sim.chance)
+            drawn.check(node, _fetched(value), sim.chance)
         lost += sim.lost
     assert lost > 40
 
@@ -120,5 +132,5 @@ def test_only_what_was_lost_and_is_needed_is_made_again():
     sim.run()
     assert sim.finished[job][1] is None
     value = job.values[job.roots[0]]
-    assert (value.value if type(value) is Kept else value) == sum(range(20))
+    assert _fetched(value) == sum(range(20))
     assert sim.names().count("part") <= 20 + share

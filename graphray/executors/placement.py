@@ -459,14 +459,6 @@ class Placement:
         """Forget what of a job has not begun: it will be asked for again."""
         self.end(job)
         self.inbox[:] = [(j, node) for j, node in self.inbox if j is not job]
-        for request, queue in list(self.waiting.items()):
-            kept = deque([wish for wish in queue if wish.job is not job])
-            if kept:
-                self.waiting[request] = kept
-            else:
-                del self.waiting[request]
-        if self.claim is not None and self.claim.job is job:
-            self.claim = None
 
     # ---- those who wait
 
