@@ -1,4 +1,4 @@
-"""Machines joined over SSH: which they are (`parse_hosts`), whether they will do (`check`), and how they do (`setup`)."""
+"""Machines joined over SSH: which they are (`parse_hosts`), whether they do (`check`), and how they do (`setup`)."""
 
 from __future__ import annotations
 

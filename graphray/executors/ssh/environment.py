@@ -1,4 +1,4 @@
-"""Environments on hosts that match this one: the same Python, graphray as it is here, and the same versions of packages."""
+"""Environments on hosts that match this one: the same Python, graphray as it is here, packages in the same versions."""
 
 from __future__ import annotations
 
