@@ -56,7 +56,8 @@ def nodes(ssh, capsys):
 @pytest.fixture
 def folder(tmp_path):
     """Where environments go on the host."""
-    return tmp_path / "environments"
+    yield tmp_path / "environments"
+    shutil.rmtree(tmp_path, ignore_errors=True)  # nobody needs a gigabyte for looking at what has failed
 
 
 @pytest.fixture
