@@ -242,6 +242,37 @@ def test_it_ends_with_the_connection_and_so_do_its_children(ssh):
     eventually(lambda: gone(pids))
 
 
+def test_children_that_a_program_leaves_end_with_it(ssh):
+    with Program(Host("n1")) as program:
+        program.start(FAMILY.replace("time.sleep(600)\n", ""))
+        child = int(program.receive(30).split()[1])
+        assert program.wait(30) == 0
+        eventually(lambda: gone([child]))
+
+
+def test_a_program_that_is_killed_there_is_not_taken_for_a_failing_connection(ssh):
+    source = """
+    import os, signal, sys
+    print("ConnectionRefusedError: Connection refused", "and more", "and more", sep="\\n", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with Program(Host("n1")) as program:
+        program.start(textwrap.dedent(source))
+        with pytest.raises(gr.HostError, match="ended by a signal there") as caught:
+            program.receive(30)
+    assert caught.value.reason == "ended"
+
+
+def test_a_listener_that_raises_stops_nothing(ssh):
+    def listen(part):
+        raise RuntimeError("not now")
+
+    with Program(Host("n1"), on_stderr=listen) as program:
+        program.start("print('a', flush=True)\n" + ECHO)
+        program.send(b"message")
+        assert program.receive(30) == b"message"
+
+
 def test_it_has_its_grace(ssh, tmp_path):
     source = f"""
     try:
@@ -314,3 +345,56 @@ def test_closing_does_not_wait_for_a_client_that_hangs(ssh):
     assert not client.is_running()
     with pytest.raises(gr.HostError):
         program.send(b"message")
+
+
+# ---- a network between
+
+
+def test_a_cable_that_is_pulled_ends_both_sides(machines, monkeypatch):
+    import graphray.executors.ssh.program as module
+
+    monkeypatch.setattr(module, "PATIENCE", 2.0)
+    monkeypatch.setattr(module, "BEAT", 0.2)
+    monkeypatch.setenv("GRAPHRAY_SSH", machines.client.command)
+    m1, *_ = machines
+    with Program(Host("m1"), options=["ServerAliveInterval=1", "ServerAliveCountMax=2"]) as program:
+        program.start(FAMILY)
+        pids = [int(pid) for pid in program.receive(30).split()]
+        m1.cut()
+        with pytest.raises(gr.HostError) as caught:
+            program.receive(60)
+        assert caught.value.reason == "timeout"
+        eventually(lambda: gone(pids))
+
+
+def test_machines_that_are_off_or_silent(machines, monkeypatch):
+    monkeypatch.setenv("GRAPHRAY_SSH", f"{machines.client.command} -o ConnectTimeout=1")
+    m1, m2, m3 = machines
+    m1.cut()
+    m2.freeze()
+    reports = gr.executors.ssh.check([m.name for m in (m1, m2, m3)], timeout=60)
+    m2.thaw()
+    assert [report.usable for report in reports[:2]] == [False, False]
+    assert reports[0].problems[0].topic in ("timeout", "unreachable")
+    assert reports[1].problems[0].topic == "timeout"
+    assert reports[2].reachable
+
+
+def test_a_host_behind_another_one(machines, monkeypatch, tmp_path):
+    """The user's ProxyJump is all that it takes."""
+    _, m2, _ = machines
+    config = tmp_path / "config"
+    config.write_text(f"Match host m1 exec true\n  ProxyJump m2\nMatch all\nInclude {machines.client.config}\n")
+    monkeypatch.setenv("GRAPHRAY_SSH", f"ssh -F {config}")
+    with Program(Host("m1")) as program:
+        program.start("import os; line.send(os.environ['SSH_CONNECTION'].encode())")
+        assert program.receive(30).split()[0].decode() == m2.address
+    config.write_text(
+        f"Match host m1 exec true\n  ProxyJump nosuch.invalid\nMatch all\nInclude {machines.client.config}\n"
+    )
+    with (
+        Program(Host("m1")) as program,
+        pytest.raises(gr.HostError, match=r"m1.*on the way.*nosuch\.invalid") as caught,
+    ):
+        program.start(ECHO)
+    assert caught.value.reason == "unknown-host"
