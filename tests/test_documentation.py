@@ -153,12 +153,14 @@ def test_every_public_name_is_in_the_reference():
     assert set(gr.__all__) - names - {"executors"} == set()
 
 
-@pytest.mark.parametrize("command", ["run", "show", "replay"])
+@pytest.mark.parametrize("command", ["run", "show", "replay", "nodes check", "nodes setup"])
 def test_every_option_of_a_command_is_in_its_page(command, tmp_path):
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
     options = set(
         re.findall(
-            r"^  (?:-\w, |-\w \w+, )?(--[\w-]+)", python("-m", "graphray", command, "--help", cwd=tmp_path).stdout, re.M
+            r"^  (?:-\w, |-\w \w+, )?(--[\w-]+)",
+            python("-m", "graphray", *command.split(), "--help", cwd=tmp_path).stdout,
+            re.M,
         )
     )
     assert options

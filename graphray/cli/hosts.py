@@ -97,7 +97,7 @@ def document(report: HostReport) -> dict[str, Any]:
 def outcome(report: SetupReport) -> str:
     """What became of a host, in a line or with what pip had to say."""
     if report.error is not None:
-        return f"{report.host.label}: failed: {report.error}"
+        return f"failed: {report.error}"
     return f"{report.host.label}: {'made' if report.made else 'was there already'}, {report.host.python}"
 
 

@@ -1,4 +1,4 @@
-"""Environments on hosts that match this one: the same Python, the same graphray, and the same versions of packages."""
+"""Environments on hosts that match this one: the same Python, graphray as it is here, packages in the same versions."""
 
 from __future__ import annotations
 
@@ -146,6 +146,7 @@ def _base(host: Host, keep: Callable[[Program], Program], timeout: float, header
     assert source is not None
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     names = [host.python] if host.python is not None else [f"python{version}", host.interpreter, "python3"]
+    tried = []
     for name in dict.fromkeys(names):
         program = keep(Program(replace(host, python=name)))
         try:
@@ -155,12 +156,21 @@ def _base(host: Host, keep: Callable[[Program], Program], timeout: float, header
             program.close(0)
             if not isinstance(error, HostError) or error.reason not in ("no-python", "python-version"):
                 raise
+            tried.append(_what(name, program))
     text = (
-        f"{host.label} has no Python {version} as {', '.join(names)}. Install one (Debian, Ubuntu: apt-get install "
+        f"{host.label} has no Python {version} ({'; '.join(tried)}). Install one (Debian, Ubuntu: apt-get install "
         f"python{version} python{version}-venv; without root: uv python install {version}), or name it with the option "
         f"python, such as {host.label}?python=/opt/python{version}/bin/python3"
     )
     raise HostError(text, host=host, reason="no-python")
+
+
+def _what(name: str, program: Program) -> str:
+    """What an interpreter is that is not the right one."""
+    if program.hello:
+        return f"{name} is Python {'.'.join(map(str, program.hello['version']))}"
+    said = program.said.strip().splitlines()
+    return said[-1] if said and name in said[-1] else f"{name} does not start" + (f": {said[-1]}" if said else "")
 
 
 def _follow(program: Program, order: _Order, deadline: float, on_step: Callable[[Host, str], None]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Host:
 
 
 def parse_hosts(hosts: Any, **for_all: Any) -> list[Host]:
-    """The hosts that a text, a file, the name of a cluster, or a list of texts, dicts and `Host`s say.
+    """The hosts that a text, a file, the name of a cluster, or a list of texts, dicts and hosts say.
 
     - "alice@a", "a:2222", "[::1]:22", "ssh://alice@a:22": ssh gets the rest from its configuration.
     - "a?workers=4&python=/opt/py&env.LANG=C&resources.gpu=2": with options, those of `Host`. In them, and only there,

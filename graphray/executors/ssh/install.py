@@ -117,6 +117,18 @@ def build(folder: str, public: str) -> None:
     """Make it, try it, and give it its name."""
     place = os.path.join(folder, f"{HIDDEN}{secrets.token_hex(8)}")
     os.mkdir(place, 0o700)
+    try:
+        fill(place)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    link = os.path.join(folder, f"{HIDDEN}{secrets.token_hex(8)}")
+    os.symlink(os.path.basename(place), link)
+    os.replace(link, public)
+
+
+def fill(place: str) -> None:
+    """Put what is wanted into a folder, try it, and mark it as finished."""
     say(step="making a virtual environment")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     run(
@@ -152,12 +164,11 @@ def build(folder: str, public: str) -> None:
         advice="the packages are there and do not run on that machine",
     )
     shutil.rmtree(files)
+    os.sync()  # what the mark promises is on the disk before it
     with open(os.path.join(place, MARK), "w", encoding="utf-8") as file:
         json.dump(wanted["contents"], file)
-    os.sync()
-    link = os.path.join(folder, f"{HIDDEN}{secrets.token_hex(8)}")
-    os.symlink(os.path.basename(place), link)
-    os.replace(link, public)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def main() -> None:

@@ -115,7 +115,8 @@ _SSH_SAYS = (
     (
         "unknown-host",
         r"Could not resolve hostname",
-        "there is no host {host}: neither DNS nor your ssh configuration knows the name. Is it spelt right?",
+        "there is no host {host}, or one on the way to it: neither DNS nor your ssh configuration knows the name. Is "
+        "it spelt right?",
     ),
     (
         "permission-denied",
@@ -176,11 +177,9 @@ def explain(host: Host, returncode: int | None, stderr: str | bytes) -> HostErro
     said = printable(stderr)
     lines = [line for line in said.splitlines() if line.strip()]
     if returncode == 255:
-        for reason, pattern, advice in _SSH_PATTERNS:
-            line = next((line for line in lines if pattern.search(line)), None)
-            if line is not None:
-                text = advice.format(host=host.label, ssh=by_hand(host))
-                return HostError(f"{text} (ssh: {line.strip(' @').removeprefix('ssh: ')})", host=host, reason=reason)
+        known = _known(host, lines)
+        if known is not None:
+            return known
         last = lines[-1].strip() if lines else "nothing"
         text = f"the connection to {host.label} failed; ssh says: {last}. Try by hand: {by_hand(host)}"
         return HostError(text, host=host, reason="failed")
@@ -191,6 +190,28 @@ def explain(host: Host, returncode: int | None, stderr: str | bytes) -> HostErro
     return HostError(
         f"the program on {host.label} {how}" + (f"; it said:\n{tail}" if tail else ""), host=host, reason="ended"
     )
+
+
+def _known(host: Host, lines: list[str]) -> HostError | None:
+    """The error that lines of ssh's tell of, if they do."""
+    for reason, pattern, advice in _SSH_PATTERNS:
+        line = next((line for line in lines if pattern.search(line)), None)
+        if line is not None:
+            text = advice.format(host=host.label, ssh=by_hand(host))
+            said = line.strip(" @").removeprefix("ssh: ")
+            return HostError(f"{text} (ssh: {said})", host=host, reason=reason)
+    return None
+
+
+def lost(host: Host, stderr: str | bytes) -> HostError:
+    """The error for a program that was running, and of which ssh gives no exit status (255)."""
+    lines = [line for line in printable(stderr).splitlines() if line.strip()]
+    known = _known(host, lines[-2:])  # what is before that are the program's own words
+    if known is not None:
+        return known
+    tail = "\n".join(lines[-15:])
+    text = f"the program on {host.label} was ended by a signal there (is its memory full?), or its connection was cut"
+    return HostError(text + (f"; it said:\n{tail}" if tail else ""), host=host, reason="ended")
 
 
 def no_python(host: Host, returncode: int, said: str | bytes) -> HostError:

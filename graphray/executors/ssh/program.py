@@ -167,6 +167,8 @@ class Program:
         if self._broken:
             return HostError(f"{self.host.label} {self._broken}", host=self.host, reason="failed")
         status = self.wait(10)
+        if self._began and status == 255:
+            return openssh.lost(self.host, self._errors)
         if self._began or status is None or status < 0 or status in (126, 127, 255):
             return openssh.explain(self.host, status, self._errors)
         return openssh.no_python(self.host, status, self._before + b"\n" + self._errors)
@@ -201,7 +203,8 @@ class Program:
                     elif key.fileobj is err:
                         self._errors = (self._errors + part)[-TAIL:]
                         if self._on_stderr is not None:
-                            self._on_stderr(part)
+                            with contextlib.suppress(Exception):  # a listener's error must not stop the streams
+                                self._on_stderr(part)
                     else:
                         data += part
                         self._take(data)

@@ -100,7 +100,11 @@ def main() -> None:
     line.begin()
     name, source, header = line.receive().decode(), line.receive().decode(), line.receive()
     linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-    exec(compile(source, name, "exec"), {"__name__": "__main__", "line": line, "header": header[1:]})
+    try:
+        exec(compile(source, name, "exec"), {"__name__": "__main__", "line": line, "header": header[1:]})
+    finally:  # children that are left would hold the connection open, and outlive it
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(os.getpgrp(), signal.SIGTERM)
 
 
 if MARKER:
