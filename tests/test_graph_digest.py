@@ -53,7 +53,7 @@ def test_whatever_makes_a_difference_to_the_value_makes_one_to_the_digest():
 def test_containers_and_arrays_count_by_content():
     a = np.arange(9.0).reshape(3, 3)
     assert distinct(identity(a), identity(a.T), identity(a.ravel()), identity(a.astype("f4")), identity(a + 1))
-    assert identity(a).digest == identity(np.asfortranarray(a)).digest == identity(a.copy()).digest
+    assert identity(a).digest == identity(a.copy()).digest == identity(np.repeat(a, 2, axis=1)[:, ::2]).digest
     assert identity({"a": 1, "b": 2}).digest == identity({"b": 2, "a": 1}).digest
     assert identity({1, 2, 3}).digest == identity({3, 2, 1}).digest
 

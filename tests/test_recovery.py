@@ -413,3 +413,24 @@ def test_a_worker_that_dies_while_it_writes_leaves_no_file(pool, others, tmp_pat
     pool.compute(tiny(0))
     left = sum([f.stat().st_size for folder in set(stores()) - others for f in folder.iterdir()])
     assert left <= 2 * 256 << 20  # what the two workers keep to write again
+
+
+# ---- time, for calls that are not the graph's own
+
+
+@gr.task(timeout=0.5)
+def without_end(state: int) -> int:
+    while True:
+        time.sleep(0.05)
+
+
+@gr.task
+def chooses(x: int):
+    return without_end(x)
+
+
+@pytest.mark.parametrize("node", [gr.iterate(without_end, 0, steps=2), chooses(1)], ids=["iteration", "returned"])
+def test_a_timeout_ends_calls_that_tasks_have_returned(pool, node):
+    with pytest.raises(gr.TaskTimeout, match="it was ended"):
+        pool.run(node).result(timeout=30)
+    assert pool.compute(tiny(3)) == pool.compute(tiny(3))

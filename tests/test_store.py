@@ -1024,6 +1024,14 @@ def test_where_there_is_no_room_at_all_the_task_fails_and_the_pool_goes_on(small
     assert isinstance(failed, gr.Failure)
 
 
+def test_where_there_is_no_room_for_many_each_fails_once(small_files, pool):
+    n = 10 * LARGE
+    run = pool.run(gr.Graph([ones(n, i) for i in range(30)]), on_error="collect")
+    found = run.result(timeout=60)
+    assert all(isinstance(x, gr.Failure) and isinstance(x.error, OSError) for x in found)
+    assert len([e for e in run.events if type(e).__name__ == "NodeFailed"]) == 30
+
+
 def test_where_there_is_no_room_for_an_argument_its_task_fails_and_the_pool_goes_on(small_files, pool):
     node = sum_up(np.ones(10 * LARGE))
     with pytest.raises(OSError, match="File too large") as raised:

@@ -494,7 +494,7 @@ class Loky(Executor):
             letter = p.sent.popleft()  # answers come in the order of the units
             p.deadlines.pop(letter.unit, None)
             unit = self._units.get(letter.unit)
-            if kind == "broken":
+            if kind == "broken" and message[1] != "taken":
                 p.book.known.difference_update(letter.tasks)  # it may have failed before it had read them
                 p.book.forget += letter.forget
                 if message[1] == "unread":
@@ -530,7 +530,7 @@ class Loky(Executor):
         del self._units[unit.id]
         if kind == "broken":
             del p.book.tables[unit.id]
-            if letter.doubtful:
+            if letter.doubtful and message[1] != "taken":  # what it needed may not have come with the one before
                 return UnitDone(p.name, unit, {}, unit.nodes)
             return self._mail.broken(unit, unpack_error(message[2]))
         p.worn = p.worn or message[2].worn != FRESH

@@ -305,7 +305,8 @@ class Machine:
     def _call(self, node: Node) -> Any:
         """A call that needs looking after: a seed, several outputs, jit, retries, a timeout."""
         task = node._task
-        if task.alone and self.delegates and (self._length > 1 or self._asks_anew(node)):
+        # Its time is kept, and its resources are given, by others; but only for the node that a unit is for.
+        if task.alone and self.delegates and self._frames[0][3] != [node]:
             raise _Apart
         if task.request is not None and self.admit is not None:
             self.admit(node)
@@ -325,10 +326,6 @@ class Machine:
             if got != f"{task.outputs} of them" and type(value) is not Graph and self.gang is None:
                 raise TypeError(f"{task.name} is declared with outputs={task.outputs}, and returned {got}")
         return value
-
-    def _asks_anew(self, node: Node) -> bool:
-        """Whether a node needs resources, and is not the one that this machine was given them for."""
-        return node._task.request is not None and self._frames[0][3] != [node]
 
     def _arguments(self, node: Node, more: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args = rewrite(node._args, self._argument, True)

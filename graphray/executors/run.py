@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Subscriber = Callable[[events.RunEvent], None]
 
 
-KEPT = 50_000  # events of a growing run that are kept at least; the oldest go, since it may last for ever
+KEPT = 50_000  # events of a run that are kept at least; the oldest go, since it may last for ever
 _RELEASED = object()  # in place of a value that was let go
 
 
@@ -103,6 +103,8 @@ class BaseRun:
 
     def _keep(self, event: events.RunEvent) -> None:
         self.events.append(event)
+        if len(self.events) >= 2 * KEPT:
+            del self.events[:KEPT]
 
     def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
         import warnings
@@ -191,7 +193,7 @@ class Run(BaseRun):
     """A run of one graph; made by `graph.run()`.
 
     Attributes:
-        events: the run's events so far, in order.
+        events: the run's events so far, in order; of a long run, the last 50,000 at least.
     """
 
     def __init__(
@@ -229,9 +231,22 @@ class Run(BaseRun):
             raise self.job.error
         values: Mapping[Node, Any] = self.job.values
         if self.executor.has_store:
-            values = self.executor.load_all(values)
+            try:
+                values = self.executor.load_all(values)
+            except Exception:
+                values = {n: self._load(n, v) for n, v in values.items()}
         outputs = {name: _assemble(x, values) for name, x in self._outputs.items()}
         return outputs.get(None, outputs)
+
+    def _load(self, node: Node, value: Any) -> Any:
+        """One value, where some cannot be had."""
+        try:
+            return self.executor.load(value)
+        except Exception as error:
+            if self.job.collect:
+                return Failure(error, node)
+            error.add_note(f"graphray: the result of {node.label} could not be read in the driver")
+            raise
 
 
 def _assemble(x: Any, values: Mapping[Node, Any]) -> Any:
@@ -372,11 +387,6 @@ class GrowingRun(BaseRun):
         finally:
             with self._changed:
                 self._changed.notify_all()
-
-    def _keep(self, event: events.RunEvent) -> None:
-        super()._keep(event)
-        if len(self.events) >= 2 * KEPT:
-            del self.events[:KEPT]
 
     def take_done(self, timeout: float | None) -> Node | None:
         """The next node that is done, waiting for it for up to `timeout` seconds; called by the engine."""

@@ -121,6 +121,7 @@ class Worker:
         self.machine: Machine | None = None
         self.cache: NodeCache | None = None
         self.read = 0  # bytes that had been read from the store before the message in work
+        self.taken = False  # all that the message in work speaks of is there
         self.unit = 0
         self.void: set[int] = set()  # units not to be begun (any more)
         self.claim = threading.Lock()  # a unit is either begun or void
@@ -140,17 +141,18 @@ class Worker:
                 frames = self.data.receive_frames()
                 self.marker[marker.RECEIVED] += 1
                 self.read = self.workshop.read
-                read = False
+                state = "unread"
+                self.taken = False
                 try:
                     message = loads(frames)
-                    read = True
+                    state = "read"
                     if type(message) is not UnitLetter:
                         sys.path[:] = message[1]
                         importlib.invalidate_caches()
                         continue
                     answer = self._run(message)
                 except BaseException as error:  # a module that is not here, say
-                    answer = dumps(("broken", "read" if read else "unread", pack_error(error)))
+                    answer = dumps(("broken", "taken" if self.taken else state, pack_error(error)))
                 del frames
                 message = self.machine = None
                 kept = self.workshop.end_unit()
@@ -210,6 +212,7 @@ class Worker:
         if not begin:
             return dumps(("void", unit))
         machine, nodes, exported = self._machine(letter)
+        self.taken = True
         began = time.time()
         with self.claim:
             self.machine = machine

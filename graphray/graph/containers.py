@@ -108,12 +108,18 @@ def _itself(x: Any) -> Any:
 
 
 def read_only(x: Any) -> Any:
-    """A leaf as a task gets it: a numpy array becomes a read-only view of itself, anything else is passed as it is."""
+    """A leaf as a task gets it: a numpy array becomes a read-only view of itself, anything else is passed as it is.
+
+    An array with gaps, in no order of memory, becomes a copy without: as it arrives elsewhere, and sums depend on that.
+    """
     numpy = sys.modules.get("numpy")  # without numpy loaded there is no array
-    if numpy is not None and isinstance(x, numpy.ndarray) and x.flags.writeable:
-        view = x.view()
-        view.flags.writeable = False
-        return view
+    if numpy is None or not isinstance(x, numpy.ndarray):
+        return x
+    if not x.flags.forc:
+        x = numpy.array(x, order="C", subok=True)
+    if x.flags.writeable:
+        x = x.view()
+        x.flags.writeable = False
     return x
 
 

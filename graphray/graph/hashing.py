@@ -539,6 +539,8 @@ def _array(walk: Walk, x: Any) -> Token:
         return mix(b"<object array>", [*head, walk.token(x.ravel().tolist())])
     if x.dtype.char in "gG":  # long doubles: some of their bytes mean nothing
         return mix(b"<long array>", [*head, *_long_doubles(x)])
+    if x.flags.f_contiguous and not x.flags.c_contiguous:  # a task gets it like that, and its sums may differ by a bit
+        head.append(b"<F>")
     hasher = blake2b(b"<array>" + b"".join(head), digest_size=SIZE)  # type: ignore[arg-type]
     if not x.nbytes:
         pass

@@ -74,6 +74,12 @@ def write_to_what_it_holds(holder: Holder) -> float:
     return float(holder.array.sum())
 
 
+@gr.task
+def orders(*arrays: Any) -> list[tuple[bool, bool]]:
+    """Whether arrays are in C's order, and in Fortran's."""
+    return [(a.flags.c_contiguous, a.flags.f_contiguous) for a in arrays_in(arrays)]
+
+
 KINDS: dict[str, Any] = {
     "float64": np.linspace(0, 1, 1000),
     "fortran": np.asfortranarray(np.arange(600.0).reshape(20, 30)),
@@ -107,6 +113,18 @@ class Arrays(Part):
         assert same(executor.compute(identity(array)), array)
         assert same(executor.compute(identity(gr.value(array))), array)
         assert same(executor.compute(identity(identity(structure))), structure)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_an_array_arrives_in_the_same_order_of_memory(self, executor: Executor, kind: str) -> None:
+        """In that of C or of Fortran, and without gaps, wherever it comes from: sums depend on it by a bit."""
+        array = KINDS[kind]
+        if isinstance(array, np.ndarray):
+            order = array.flags.c_contiguous or not array.flags.f_contiguous, array.flags.f_contiguous
+            expected = [order] * 3
+            if not array.flags.forc:
+                plain = np.ascontiguousarray(array)
+                expected = [(plain.flags.c_contiguous, plain.flags.f_contiguous)] * 3
+            assert executor.compute(orders(array, [identity(array)], gr.value(array))) == expected
 
     def test_large_arrays(self, executor: Executor) -> None:
         """10 MB there and back, several at once."""
