@@ -581,6 +581,7 @@ class Core:
                 self._end(job, error)
                 return
             # It is done, as a failure; the others of its unit, if there are any, are run again.
+            job.wait_no_more(node)
             left = [n for n in lost if n is not node]
             job.take_back(unit, UnitDone(event.worker, unit, {node: Failure(error, node)}, left))
             self._check_finished(job)

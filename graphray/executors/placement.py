@@ -254,7 +254,7 @@ class Placement:
         if request.size > 1 and not self.gangs:
             return ResourceError(
                 f"{node.label} is a gang of {request.gang}, and this executor runs no two tasks in processes of their "
-                f'own: use a pool that does, such as executor="loky:{request.gang}"'
+                f'own: use a pool with as many workers, such as executor="loky:{request.gang}"'
             )
         workers = [*self.site_of.values()]
         machines = "; ".join([site.describe(workers.count(site)) for site in self.sites.values() if site in workers])
