@@ -199,7 +199,7 @@ def test_a_growing_run_tells_of_each_node_once_and_keeps_nothing(rng, part):
         assert not job.heights
         placement = sim.core.placement
         assert not (placement.waiting or placement.seated or placement.inbox or placement.held)
-        assert not any(placement.coming.values())
+        assert not any(coming.member for coming in placement.coming.values())
         assert all(site.free == site.total for site in placement.sites.values())
         deaths += sim.deaths
     assert deaths > 40

@@ -21,6 +21,7 @@ from graphray.executors import gangs
 from graphray.executors.job import Job, Unit
 from graphray.executors.placement import Placement
 from graphray.executors.protocol import (
+    FRESH,
     USED_UP,
     WORN,
     Again,
@@ -31,6 +32,7 @@ from graphray.executors.protocol import (
     Instruction,
     JobAdded,
     JobClosed,
+    MachineFound,
     MemoryTight,
     NodesAdded,
     Recall,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from graphray.graph.task import Task
 
 __all__ = [
+    "FRESH",
     "USED_UP",
     "WORN",
     "Again",
@@ -71,6 +74,7 @@ __all__ = [
     "Job",
     "JobAdded",
     "JobClosed",
+    "MachineFound",
     "MemoryTight",
     "NodesAdded",
     "Recall",
@@ -166,6 +170,8 @@ class Core:
         elif kind is WorkerJoined:
             self.workers.add(event.worker)  # type: ignore[attr-defined]
             self.placement.joined(event)  # type: ignore[arg-type]
+        elif kind is MachineFound:
+            self.placement.found(event)  # type: ignore[arg-type]
         elif kind is WorkersExpected:
             self.expected = event.number  # type: ignore[attr-defined]
             self.placement.stale = True
