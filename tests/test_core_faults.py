@@ -50,7 +50,7 @@ class Faulty(Simulator):
         """Up to the next thing that happens, and who dies of it."""
         self.run(until=(max(self.now, self._agenda[0][0]) if self._agenda else self.now) + 0.0005)
         for name, worker in list(self.workers.items()):
-            if worker.lost:  # another has its place
+            if self.workers.get(name) is not worker:  # another has its place by now
                 continue
             if worker.unit is None or worker.machine is None or not worker.busy:
                 dies = self.rng.random() < self.chance / 20  # it may be waiting for the rest of a gang

@@ -432,7 +432,8 @@ class Placement:
                 if len(mine) == gpus and set(mine) <= set(free) and not (gang and worker in self.worn):
                     return worker, mine
             in_sight = {a for worker in workers for a in sees(worker, ())}
-            chosen = tuple(sorted(free, key=lambda a: a in in_sight)[:gpus])
+            best = sorted(free, key=lambda a: a in in_sight)[:gpus]
+            chosen = tuple([a for a in free if a in best])
         else:
             chosen = ()
 
