@@ -68,7 +68,8 @@ def loky() -> Iterator[Loky]:
     """
     import graphray as gr
 
-    with gr.executors.Loky(2) as pool:
+    # Accelerators that are not there: tasks are only told of them. And one licence, for the conformance suite.
+    with gr.executors.Loky(2, resources={"gpu": 2, "licence": 1}) as pool:
         assert pool.compute(gr.Graph(gr.call(os.getpid))) != os.getpid()
         yield pool
 

@@ -96,7 +96,8 @@ class Simulator:
         self._ids = count()
         self._spent = 0.0
         self._ticking = False
-        self._stepped_back: dict[str, Worker] = {}  # and none has come in their places yet
+        self.aside: list[Worker] = []  # stepped back; they come again where they fit
+        self._places: dict[int, str] = {}  # of refits that are going on, with the worker that stepped back
         self.meetings = 0  # of gangs
         for name, worker in self.workers.items():
             self.tell(core.WorkerJoined(name, worker.machine_name, self.resources[worker.machine_name]))
@@ -241,20 +242,34 @@ class Simulator:
         before = self.workers.pop(refit.worker)
         assert before.unit is None, "it is idle"
         assert not before.queue
-        before.lost = True
-        new = f"{refit.worker}'"
-        self._stepped_back[refit.worker] = before
+        self._places[refit.place] = refit.worker
+        what = {"accelerators": refit.accelerators, "place": refit.place}
+        here = before.machine_name
+        aside = [w for w in [before, *self.aside] if w.machine_name == here]
+        fits = [w for w in aside if w.accelerators == refit.accelerators and (w.fresh or not refit.fresh)]
+        found = fits[0] if fits else None
+        seen = {a for w in self.workers.values() if w.machine_name == here for a in w.accelerators}
+        seen.update(refit.accelerators)
+        elsewhere = [w for w in self.aside if w.machine_name != here]
+        self.aside = elsewhere + [w for w in aside if w is not found and seen.isdisjoint(w.accelerators)]
 
         def join() -> None:
-            if self._stepped_back.pop(refit.worker, None) is not None:
-                seen = {"accelerators": refit.accelerators, "instead_of": refit.worker}
-                self.join(new, before.machine_name, **seen)
+            if self._places.pop(refit.place, None) is None:
+                return
+            if found is None:
+                self.join(f"refit {refit.place}", here, **what)
+            else:
+                self.workers[found.name] = found
+                worn = core.FRESH if found.fresh else core.WORN
+                self.tell(core.WorkerJoined(found.name, found.machine_name, worn=worn, **what))
 
-        self.at(self.now + self.start, join)
+        self.at(self.now + (self.start if found is None else 0.0), join)
 
     def give_up_refit(self, name: str) -> None:
         """It turns out that a worker in whose place another was to come had died before."""
-        del self._stepped_back[name]
+        (place,) = [place for place, before in self._places.items() if before == name]
+        del self._places[place]
+        self.aside = [w for w in self.aside if w.name != name]
         self.tell(core.WorkerLost(name))
 
     # ---- the workers' side

@@ -510,11 +510,6 @@ BAD = {
         ["flow.py"],
         "the input 'x' has two defaults",
     ),
-    "a task this version cannot run": (
-        "import graphray as gr\ngraph = gr.task(resources={'gpu': 1})(abs)(1)",
-        ["flow.py", "--executor", "inprocess"],
-        "resources= is not in this version",
-    ),
     "a builtin": ("import builtins; top = builtins.max", ["flow.py:top"], r"parameters of max\(\) are not known"),
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import graphray as gr
-from graphray.testing import Capabilities, ExecutorSuite, parts
+from graphray.testing import RESOURCES, Capabilities, ExecutorSuite, parts
 from graphray.testing.part import Part
 
 pytest_plugins = ["pytester"]
@@ -20,22 +20,22 @@ GUIDE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
 
 class TestInProcess(ExecutorSuite):
-    capabilities = Capabilities(parallel=False, spec="inprocess")
+    capabilities = Capabilities(parallel=False, resources=True, spec="inprocess")
 
     @pytest.fixture(scope="class")
     @classmethod
     def executor(cls):
-        with gr.executors.InProcess() as executor:
+        with gr.executors.InProcess(resources=RESOURCES) as executor:
             yield executor
 
 
 class TestThreads(ExecutorSuite):
-    capabilities = Capabilities(spec="inprocess:3")
+    capabilities = Capabilities(resources=True, spec="inprocess:3")
 
     @pytest.fixture(scope="class")
     @classmethod
     def executor(cls):
-        with gr.executors.InProcess(threads=3) as executor:
+        with gr.executors.InProcess(threads=3, resources=RESOURCES) as executor:
             executor.compute(
                 gr.call(int)
             )  # the threads are there before the tests are watched for what they leave behind
@@ -43,7 +43,7 @@ class TestThreads(ExecutorSuite):
 
 
 class TestLoky(ExecutorSuite):
-    capabilities = Capabilities(processes=True, pickles=True, spec="loky:2")
+    capabilities = Capabilities(processes=True, pickles=True, resources=True, gangs=True, spec="loky:2")
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -81,10 +81,10 @@ class TestTheGuidesEngine(ExecutorSuite):
 @pytest.mark.parametrize(
     ("suite", "expected"),
     [
-        (TestInProcess, {"parallel": 1, "pickles": 5, "processes": 4}),
-        (TestThreads, {"pickles": 5, "processes": 4}),
+        (TestInProcess, {"parallel": 1, "pickles": 5, "processes": 5, "gangs": 7}),
+        (TestThreads, {"pickles": 5, "processes": 5, "gangs": 7}),
         (TestLoky, {}),
-        (TestTheGuidesEngine, {"pickles": 5, "processes": 4, "spec": 3}),
+        (TestTheGuidesEngine, {"pickles": 5, "processes": 4, "spec": 3, "resources": 6, "gangs": 7}),
     ],
 )
 def test_no_more_is_skipped_than_is_known(suite, expected):

@@ -903,3 +903,28 @@ def test_a_node_added_again_while_it_runs_is_computed_for_both(known):
     three = grown(sim, job, task(node))
     sim.run()
     assert [job.held.get(h) for h in one + two + three] == [5, 5, 5]
+
+
+def test_a_node_given_up_with_its_needs_is_not_counted_twice_when_it_is_wanted_again():
+    """It died in a unit with what it needs, which nobody has then; wanted again, it waits for all of that."""
+    sim = Simulator(1)
+    slow, quick = sim.task("slow", 1.0, timeout=9.0), sim.task("quick", 0.0)
+    deadly = sim.task("deadly", 1.0)
+    first, other = quick(), slow()
+    node = deadly(first, other)
+    job = sim.add(collect=True, growing=True)
+    job.attempts[node] = (0, 2)
+    sim.core.costs.update({quick: [1, 1e-5], deadly: [1, 1e-5]})
+    sim.tell(core.NodesAdded(job, [other]))
+    sim.run()
+    sim.tell(core.NodesAdded(job, [node]))
+    sim.run(until=sim.now + 0.5)
+    assert sim.units[-1].nodes == [first, node]
+    sim.kill("w0", exitcode=-9, signal="SIGKILL")
+    assert sim.done == [other, node]
+    sim.tell(core.Released(job, other))
+    sim.tell(core.Released(job, node))
+    sim.tell(core.NodesAdded(job, [node]))
+    sim.join("w1")
+    sim.run()
+    assert job.held[node] == "deadly"

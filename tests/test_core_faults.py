@@ -50,7 +50,7 @@ class Faulty(Simulator):
         """Up to the next thing that happens, and who dies of it."""
         self.run(until=(max(self.now, self._agenda[0][0]) if self._agenda else self.now) + 0.0005)
         for name, worker in list(self.workers.items()):
-            if worker.lost:  # another has its place
+            if self.workers.get(name) is not worker:  # another has its place by now
                 continue
             if worker.unit is None or worker.machine is None or not worker.busy:
                 dies = self.rng.random() < self.chance / 20  # it may be waiting for the rest of a gang
@@ -199,7 +199,7 @@ def test_a_growing_run_tells_of_each_node_once_and_keeps_nothing(rng, part):
         assert not job.heights
         placement = sim.core.placement
         assert not (placement.waiting or placement.seated or placement.inbox or placement.held)
-        assert not any(placement.coming.values())
+        assert not any(coming.member for coming in placement.coming.values())
         assert all(site.free == site.total for site in placement.sites.values())
         deaths += sim.deaths
     assert deaths > 40

@@ -34,7 +34,7 @@ def calls_of(sim, name):
 def everything_is_free(sim):
     placement = sim.core.placement
     assert not (placement.waiting or placement.seated or placement.inbox or placement.held)
-    assert not any(placement.coming.values())
+    assert not any(coming.member for coming in placement.coming.values())
     for site in placement.sites.values():
         assert site.free == site.total
         assert len(site.free_accelerators) == site.total["gpu"]
@@ -336,7 +336,7 @@ def test_a_worker_that_sees_an_accelerator_keeps_it():
     gpu, plain = sim.task("gpu", 0.1, **needs(gpu=1)), sim.task("plain", 0.1)
     sim.compute([gpu(i) for i in range(10)] + [plain(i) for i in range(10)])
     assert len(sim.refits) == 2
-    assert {unit.worker for unit in sim.units if unit.grant is not None} == {"w0'", "w1'"}
+    assert len({unit.worker for unit in sim.units if unit.grant is not None}) == 2
     assert sim.took < 1.0
 
 

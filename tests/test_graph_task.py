@@ -149,10 +149,12 @@ def test_an_unknown_option_is_named_with_those_there_are():
         gr.task(len, retry=3)
 
 
-def test_options_of_later_versions_are_refused_by_the_run():
-    needy = gr.task(resources={"gpu": 1})(plain.fn)
-    with pytest.raises(NotImplementedError, match="resources"):
-        gr.Graph([plain(1), needy(1)]).compute()
+def test_resources_have_one_form():
+    assert gr.task(resources={"gpu": 1, "memory": "4GB"})(plain.fn).options["resources"] == {"gpu": 1, "memory": 4e9}
+    assert gr.task(resources={"gpu": 0})(plain.fn).options["resources"] is None
+    needy = gr.task(resources={"licence": 0.5})(plain.fn)
+    assert gr.task(needy, resources={"gpu": 2}).options["resources"] == {"gpu": 2}
+    assert needy(1).digest == plain(1).digest, "what it takes does not change what it gives"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +173,15 @@ def test_options_of_later_versions_are_refused_by_the_run():
 def test_wrong_options_are_refused(option, value):
     with pytest.raises(ValueError, match=f"^{option}= is"):
         gr.task(**{option: value})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [3, "gpu", ["gpu"], {"gpu": -1}, {"gpu": 0.5}, {"gpu": "1"}, {"x": float("nan")}, {"memory": "much"}, {3: 1}],
+)
+def test_wrong_resources_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"resources=|memory=|gpu"):
+        gr.task(resources=wrong)
 
 
 def test_right_options_are_not():

@@ -107,7 +107,7 @@ class Executor:
 
         return find() if self.shares_memory else {}
 
-    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool, place: int) -> None:
         """Have another worker take an idle one's place; see `protocol.Refit`. Only for `Core(fits=True)`."""
         raise NotImplementedError
 
@@ -373,7 +373,8 @@ class Executor:
         elif kind is RunTogether:
             self._start_gang(instruction.units)  # type: ignore[attr-defined]
         elif kind is Refit:
-            self.refit_worker(instruction.worker, instruction.accelerators, instruction.fresh)  # type: ignore[attr-defined]
+            refit: Refit = instruction  # type: ignore[assignment]
+            self.refit_worker(refit.worker, refit.accelerators, refit.fresh, refit.place)
         elif kind is Recall:
             self.recall_unit(instruction.unit, instruction.cancelled)  # type: ignore[attr-defined]
         elif kind is Retry:

@@ -21,6 +21,7 @@ from graphray.executors import gangs
 from graphray.executors.job import Job, Unit
 from graphray.executors.placement import Placement
 from graphray.executors.protocol import (
+    FRESH,
     USED_UP,
     WORN,
     Again,
@@ -31,6 +32,7 @@ from graphray.executors.protocol import (
     Instruction,
     JobAdded,
     JobClosed,
+    MachineFound,
     MemoryTight,
     NodesAdded,
     Recall,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from graphray.graph.task import Task
 
 __all__ = [
+    "FRESH",
     "USED_UP",
     "WORN",
     "Again",
@@ -73,6 +76,7 @@ __all__ = [
     "Job",
     "JobAdded",
     "JobClosed",
+    "MachineFound",
     "MemoryTight",
     "NodesAdded",
     "Recall",
@@ -173,6 +177,8 @@ class Core:
         elif kind is WorkerJoined:
             self.workers.add(event.worker)  # type: ignore[attr-defined]
             self.placement.joined(event)  # type: ignore[arg-type]
+        elif kind is MachineFound:
+            self.placement.found(event)  # type: ignore[arg-type]
         elif kind is WorkersExpected:
             self.expected = event.number  # type: ignore[attr-defined]
             self.placement.stale = True
@@ -604,6 +610,7 @@ class Core:
                 self._end(job, error)
                 return
             # It is done, as a failure; the others of its unit, if there are any, are run again.
+            job.wait_no_more(node)
             left = [n for n in lost if n is not node]
             job.take_back(unit, UnitDone(event.worker, unit, {node: Failure(error, node)}, left))
             self._check_finished(job)

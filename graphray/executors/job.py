@@ -491,6 +491,13 @@ class Job:
                     self._finish([target], {target: _of_target(values[inner], target)}, {})
         self._release(at_hand, at_hand)
 
+    def wait_no_more(self, node: Node) -> None:
+        """A node is done, whose needs may not be: it may be wanted again before they are."""
+        for d in node._deps:
+            following = self.consumers.get(d)
+            if following is not None and node in following:
+                following.remove(node)
+
     def fail(self, node: Node, error: BaseException) -> None:
         """A node that was ready cannot be had: it is done, as a failure."""
         self._finish([node], {node: Failure(error, node)}, self.values)

@@ -32,6 +32,7 @@ from graphray.executors.core import (
     Job,
     JobAdded,
     JobClosed,
+    MachineFound,
     MemoryTight,
     UnitDelayed,
     UnitDone,
@@ -43,7 +44,6 @@ from graphray.executors.frames import size_of
 from graphray.executors.mail import Mail
 from graphray.executors.pressure import Pressure
 from graphray.executors.process import PATIENCE, Deadline, Letter, Process, signal_name
-from graphray.executors.protocol import FRESH
 from graphray.executors.store.registry import Registry, Stored, loaded
 from graphray.executors.store.segments import LEAST, Written
 from graphray.executors.supply import environment, find, given
@@ -126,8 +126,8 @@ class Loky(Executor):
         self._store: Registry | None = None
         self._pressure: Pressure | None = None
         self._spares_wanted = 0
-        # What is to join in the place of which worker, and has no process: the one it had would not start.
-        self._vacant: list[tuple[tuple[str, ...], str | None]] = []
+        # What is to see which accelerators, and to join for which place, and has no process: that would not start.
+        self._vacant: list[tuple[tuple[str, ...], int]] = []
 
     # ---- processes
 
@@ -140,6 +140,7 @@ class Loky(Executor):
         os.set_blocking(self._wake_out, False)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
         self._fill(self.workers)
+        self.post(MachineFound("", self.resources, self.workers))
         return []
 
     def _fill(self, number: int) -> None:
@@ -150,18 +151,23 @@ class Loky(Executor):
         while self._missing(number):
             self._spawn(*(self._vacant.pop() if self._vacant else ()))
 
+    def _lacks_one(self) -> bool:
+        """Whether one of the workers' places is nobody's, nor kept for one that is starting."""
+        taken = [p.joined or p.place is not None for p in self._processes.values()]
+        return sum(taken) + len(self._vacant) < self.workers
+
     def _missing(self, number: int = 0) -> bool:
         """Whether there are fewer processes for the workers' places than there are to be."""
-        there = [p.joined or not p.accelerators or p.instead_of is not None for p in self._processes.values()]
+        there = [p.joined or not p.accelerators or p.place is not None for p in self._processes.values()]
         return bool(self._vacant) or sum(there) < (number or self.workers)
 
-    def _spawn(self, accelerators: tuple[str, ...] = (), instead_of: str | None = None) -> None:
+    def _spawn(self, accelerators: tuple[str, ...] = (), place: int | None = None) -> None:
         assert self._store is not None
         self._numbered += 1
         name = f"loky-{self._numbered}"
         environment, safe_path = self._environment(accelerators), SAFE_PATH in os.environ
         p = Process(
-            name, self._mail.book(), self._context, self._store.paths, environment, safe_path, accelerators, instead_of
+            name, self._mail.book(), self._context, self._store.paths, environment, safe_path, accelerators, place
         )
         self._processes[name] = p
         self._selector.register(p.data.fileno(), selectors.EVENT_READ, name)
@@ -180,7 +186,7 @@ class Loky(Executor):
         """What this machine has."""
         return find(self._given)
 
-    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool, place: int) -> None:
         """Have another process take an idle worker's place: one that waits aside, or a new one."""
         p = self._processes.get(worker)
         if p is None:  # it has just died, of which the core is about to be told
@@ -188,18 +194,17 @@ class Loky(Executor):
         p.joined = False
         if fresh and p.accelerators == accelerators:
             self._end_process(p)
-        aside = [q for q in self._processes.values() if q.ready and not q.joined and q.instead_of is None]
+        aside = [q for q in self._processes.values() if q.ready and not q.joined and q.place is None]
         found = next((q for q in aside if q.accelerators == accelerators and not (fresh and q.worn)), None)
+        if found is not None:
+            found.place = place
+            self.post(self._join(found))
+        else:
+            self._spawn(accelerators, place)
+        seen = {a for q in self._processes.values() if q.joined or q.place is not None for a in q.accelerators}
         for q in aside:
-            if q is not found and set(q.accelerators).intersection(accelerators):
-                self._end_process(q)  # what it sees is to be another's, and it may hold memory there
-        if found is None:
-            self._spawn(accelerators, worker)
-            return
-        found.instead_of = worker
-        joined = self._join(found)
-        if joined is not None:
-            self.post(joined)
+            if not q.joined and not seen.isdisjoint(q.accelerators):
+                self._end_process(q)  # what it sees is another's, and it may hold memory there
 
     def _end_process(self, p: Process) -> None:
         """End a process that has nothing to do, for good."""
@@ -481,7 +486,7 @@ class Loky(Executor):
         if kind == "hello":
             p.ready = True
             self._false_starts = 0
-            return self._join(p)
+            return self._join(p) if p.place is not None or self._lacks_one() else None  # else it is a spare
         if kind == "printed":
             unit = self._units.get(message[1])
             self.printed(unit.job if unit is not None else None, p.name, *message[2:])
@@ -533,21 +538,17 @@ class Loky(Executor):
             if letter.doubtful and message[1] != "taken":  # what it needed may not have come with the one before
                 return UnitDone(p.name, unit, {}, unit.nodes)
             return self._mail.broken(unit, unpack_error(message[2]))
-        p.worn = p.worn or message[2].worn != FRESH
+        p.worn = message[2].worn
         return self._mail.done(unit, p.book, message[2], functools.partial(self._value, p))
 
-    def _join(self, p: Process) -> WorkerJoined | None:
-        """A process is ready: for the core, or as a spare."""
-        instead_of, p.instead_of = p.instead_of, None
-        if instead_of is None:
-            taken = [other.joined or other.instead_of is not None for other in self._processes.values()]
-            if p.accelerators or sum(taken) + len(self._vacant) >= self.workers:
-                return None
+    def _join(self, p: Process) -> WorkerJoined:
+        """A process that is ready is there for the core."""
+        place, p.place = p.place, None
         p.joined = True
         assert self._store is not None
         self._store.worker_joined(p.name)
         self.joined(p.name, p.pid)
-        return WorkerJoined(p.name, "", self.resources, p.accelerators, instead_of)
+        return WorkerJoined(p.name, "", self.resources, p.accelerators, place, p.worn)
 
     def _value(self, p: Process, value: Any) -> Any:
         """A value as it came, or its handle if it is in the store."""
@@ -592,18 +593,16 @@ class Loky(Executor):
         if not p.joined:
             return None
         aside = [other for other in self._processes.values() if other.ready and not other.joined]
-        spare = next((other for other in aside if not other.accelerators), None)
-        if spare is not None:
-            joined = self._join(spare)
-            if joined is not None:
-                self.post(joined)
+        spare = next((other for other in aside if not other.accelerators and other.place is None), None)
+        if spare is not None and self._lacks_one():
+            self.post(self._join(spare))
         recalled = deadline is not None and deadline.passed and not deadline.late
         return WorkerLost(p.name, code, signal_name(code), unit, running, inner, memory, late, recalled)
 
     def _leave_vacant(self, p: Process) -> None:
         """A process that was to take a place has not come to it: another is to."""
-        if p.instead_of is not None:
-            self._vacant.append((p.accelerators, p.instead_of))
+        if p.place is not None:
+            self._vacant.append((p.accelerators, p.place))
 
     def _give_up(self, code: int | None) -> None:
         error = WorkerDied(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from graphray.executors.core import Core
     from graphray.executors.job import Job, Unit
-    from graphray.executors.protocol import Again, WorkerJoined, WorkerLost
+    from graphray.executors.protocol import Again, MachineFound, Supply, WorkerJoined, WorkerLost
     from graphray.graph.node import Node
     from graphray.graph.request import Request
 
@@ -111,6 +111,23 @@ class Party:
         self.verdict: tuple[Unit, Again | WorkerLost | BaseException | None] | None = None
 
 
+class Coming:
+    """A worker that is to take the place of one that stepped back.
+
+    Attributes:
+        site: where.
+        before: the name of the one that stepped back.
+        member: for whom it comes; None: for anybody.
+    """
+
+    __slots__ = ("before", "member", "site")
+
+    def __init__(self, site: Site, before: str, member: Member | None) -> None:
+        self.site = site
+        self.before = before
+        self.member = member
+
+
 class Placement:
     """What the machines have, who has some of it, and who waits for some.
 
@@ -127,12 +144,12 @@ class Placement:
         self.inbox: list[tuple[Job, Node]] = []  # the jobs' `asking`: what has become ready since last time
         self.waiting: dict[tuple[Job, Request], Queue] = {}
         self.sites: dict[str, Site] = {}
-        self.site_of: dict[str, Site] = {}  # by worker, those included that are coming, by the name of the one before
+        self.site_of: dict[str, Site] = {}  # by worker
         self.accelerators: dict[str, tuple[str, ...]] = {}  # by worker, of those that see some
         self.worn: dict[str, int] = {}  # workers that are not fit for everything, see `protocol.FRESH`
         self.fitted: list[str] = []  # idle workers that see accelerators: others' tasks are not to
         self.held: list[str] = []  # idle workers kept for the claim
-        self.coming: dict[str, Member | None] = {}  # by the worker that stepped back: for whom another is to come
+        self.coming: dict[int, Coming] = {}  # by their place: workers that others have stepped back for
         self.seated: dict[str, Member] = {}  # by worker: members that wait for the rest of their party
         self.claim: Queue | None = None
         self.claimed: list[Site] = []
@@ -140,31 +157,42 @@ class Placement:
         self.stale = False  # what is possible may have changed
         self._possible: dict[Request, bool | None] = {}
         self._turns = count(1)
+        self._places = count(1)
 
     # ---- workers
 
     def joined(self, event: WorkerJoined) -> None:
         """A worker is there: for the member that it was wanted for, or for anybody."""
         worker = event.worker
-        site = self.sites.get(event.machine)
-        if site is None:
-            site = self.sites[event.machine] = Site(event.machine, event.resources)
-        elif event.resources is not None:
-            site.says(event.resources)
-        self.site_of[worker] = site
+        site = self.site_of[worker] = self._site(event.machine, event.resources)
         if event.accelerators:
             self.accelerators[worker] = event.accelerators
+        if event.worn:
+            self.worn[worker] = event.worn
         self.stale = True
-        member = None
-        if event.instead_of is not None:
-            member = self.coming.pop(event.instead_of, None)
-            self.site_of.pop(event.instead_of, None)
-        if member is None:
+        coming = self.coming.pop(event.place, None) if event.place is not None else None
+        member = coming.member if coming is not None else None
+        if member is not None:
+            member.worker, member.present = worker, True
+            self.seated[worker] = member
+            self._start_if_complete(member.party)
+        elif site.in_use(event.accelerators):  # it was wanted, and is not any more
+            self._refit(worker, (), None)
+        else:
             self.rest(worker)
-            return
-        member.worker, member.present = worker, True
-        self.seated[worker] = member
-        self._start_if_complete(member.party)
+
+    def found(self, event: MachineFound) -> None:
+        """A machine is known before its workers have joined, or is gone."""
+        self._site(event.machine, event.resources).announced = event.workers
+        self.stale = True
+
+    def _site(self, name: str, resources: Supply | None) -> Site:
+        site = self.sites.get(name)
+        if site is None:
+            site = self.sites[name] = Site(name, resources)
+        elif resources is not None:
+            site.says(resources)
+        return site
 
     def rest(self, worker: str) -> None:
         """A worker has nothing to do."""
@@ -178,11 +206,15 @@ class Placement:
         for idle in (self.fitted, self.held):
             if worker in idle:
                 idle.remove(worker)
+        if worker not in self.site_of:  # it had died before another was asked for, of which nothing comes
+            place = next((p for p, coming in reversed(self.coming.items()) if coming.before == worker), None)
+            coming = self.coming.pop(place) if place is not None else None
+            member = coming.member if coming is not None else None
+        else:
+            member = self.seated.pop(worker, None)
         self.forget(worker)
-        member = self.seated.pop(worker, None) or self.coming.get(worker)
         if member is not None:
             self._dissolve(member.party)
-        self.coming.pop(worker, None)  # it had died before another was asked for
         self.stale = True
 
     def forget(self, worker: str) -> None:
@@ -208,18 +240,19 @@ class Placement:
 
     def _refit(self, worker: str, accelerators: tuple[str, ...], member: Member | None, fresh: bool = False) -> None:
         self.core.workers.discard(worker)
-        site = self.site_of[worker]
+        place = next(self._places)
+        self.coming[place] = Coming(self.site_of[worker], worker, member)
         self.forget(worker)
-        self.site_of[worker] = site
-        self.coming[worker] = member
-        self.core._out.append(Refit(worker, accelerators, fresh))
+        self.core._out.append(Refit(worker, accelerators, fresh, place))
 
     # ---- what is possible
 
-    @property
-    def starting(self) -> bool:
-        """Whether workers are still to come: what is impossible now may not stay so."""
-        return len(self.core.workers) + len(self.coming) < self.core.expected
+    def workers_at(self) -> dict[Site, int]:
+        """How many workers each machine has, or will have as far as is known."""
+        there = dict.fromkeys(self.sites.values(), 0)
+        for site in (*self.site_of.values(), *[coming.site for coming in self.coming.values()]):
+            there[site] += 1
+        return {site: max(n, site.announced) for site, n in there.items()}
 
     def possible(self, request: Request) -> bool | None:
         """Whether a request can ever be met; None: workers that are still starting may show."""
@@ -230,12 +263,10 @@ class Placement:
     def _find_out(self, request: Request) -> bool | None:
         if request.size > 1 and not self.gangs:
             return False
-        workers: dict[Site, int] = {}
-        for site in self.site_of.values():
-            workers[site] = workers.get(site, 0) + 1
-        if sum([min(n, site.most(request)) for site, n in workers.items()]) >= request.size:
+        workers = self.workers_at()
+        if sum([min(n, site.most(request)) for site, n in workers.items() if n]) >= request.size:
             return True
-        return None if self.starting else False
+        return None if sum(workers.values()) < self.core.expected else False
 
     def admit(self, node: Node) -> None:
         """Nothing, if a node's request can be met.
@@ -254,10 +285,9 @@ class Placement:
         if request.size > 1 and not self.gangs:
             return ResourceError(
                 f"{node.label} is a gang of {request.gang}, and this executor runs no two tasks in processes of their "
-                f'own: use a pool that does, such as executor="loky:{request.gang}"'
+                f'own: use a pool with as many workers, such as executor="loky:{request.gang}"'
             )
-        workers = [*self.site_of.values()]
-        machines = "; ".join([site.describe(workers.count(site)) for site in self.sites.values() if site in workers])
+        machines = "; ".join([site.describe(n) for site, n in self.workers_at().items() if n])
         return ResourceError(
             f"{node.label} asks for {request}, which this executor does not have. There is {machines or 'no machine'}. "
             "Ask for less, or give the executor what is missing (its workers=, or resources= if it has more than that)"
@@ -341,19 +371,18 @@ class Placement:
         for rank, (site, worker, accelerators) in enumerate(seats):
             (core.idle if worker in core.idle else self.fitted).remove(worker)
             site.take(request, accelerators)
-            member = Member(party, rank, site, worker, accelerators)
-            party.members.append(member)
-            unfit = self.accelerators.get(worker, ()) != accelerators
+            party.members.append(Member(party, rank, site, worker, accelerators))
+        for worker in [w for w in self.fitted if self.site_of[w].in_use(self.accelerators[w])]:
+            self.fitted.remove(worker)  # what it sees is another's now
+            self._refit(worker, (), None)
+        for member in party.members:
+            worker = member.worker
+            unfit = self.accelerators.get(worker, ()) != member.accelerators
             if self.fits and (unfit or (request.gang is not None and worker in self.worn)):
                 member.present = False
-                self._refit(worker, accelerators, member, fresh=request.gang is not None)
+                self._refit(worker, member.accelerators, member, fresh=request.gang is not None)
             else:
                 self.seated[worker] = member
-        taken = {a for member in party.members for a in member.accelerators}
-        for worker in [w for w in self.fitted if self.site_of[w] in {m.site for m in party.members}]:
-            if taken.intersection(self.accelerators[worker]):  # what it sees is another's now
-                self.fitted.remove(worker)
-                self._refit(worker, (), None)
         self._start_if_complete(party)
         return True
 
@@ -403,7 +432,8 @@ class Placement:
                 if len(mine) == gpus and set(mine) <= set(free) and not (gang and worker in self.worn):
                     return worker, mine
             in_sight = {a for worker in workers for a in sees(worker, ())}
-            chosen = tuple(sorted(free, key=lambda a: a in in_sight)[:gpus])
+            best = sorted(free, key=lambda a: a in in_sight)[:gpus]
+            chosen = tuple([a for a in free if a in best])
         else:
             chosen = ()
 
@@ -439,7 +469,9 @@ class Placement:
         for member in party.members:
             member.site.give(party.request, member.accelerators)
             if not member.present:
-                self.coming[next(w for w, m in self.coming.items() if m is member)] = None
+                for coming in self.coming.values():
+                    if coming.member is member:
+                        coming.member = None
             elif self.seated.pop(member.worker, None) is not None:
                 self.rest(member.worker)
         if again and not party.job.over:
@@ -451,7 +483,8 @@ class Placement:
             del self.waiting[job, request]
         if self.claim is not None and self.claim.job is job:
             self.claim = None
-        for party in {m.party for m in (*self.seated.values(), *self.coming.values()) if m is not None}:
+        members = [*self.seated.values(), *[coming.member for coming in self.coming.values()]]
+        for party in dict.fromkeys([member.party for member in members if member is not None]):
             if party.job is job:
                 self._dissolve(party, again=False)
 
@@ -514,7 +547,9 @@ class Placement:
         core = self.core
         if core.tight:
             return
-        wanted = sum([len(job.ready) for job in core.jobs]) - sum([m is None for m in self.coming.values()])
+        wanted = sum([len(job.ready) for job in core.jobs]) - sum(
+            [coming.member is None for coming in self.coming.values()]
+        )
         for worker in self.fitted[: max(0, wanted)]:
             self.fitted.remove(worker)
             self._refit(worker, (), None)

@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from graphray.executors import marker
+from graphray.executors.protocol import FRESH
 from graphray.executors.wire import Channel
 from graphray.executors.worker import main
 
@@ -37,7 +38,7 @@ class Process:
         environment: what differs in its environment variables.
         safe_path: whether the user has set PYTHONSAFEPATH.
         accelerators: the names of those that it sees.
-        instead_of: the worker whose place it is to take, if it is for that.
+        place: what it is to join for: that of a `protocol.Refit`.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class Process:
         environment: Mapping[str, str],
         safe_path: bool,
         accelerators: tuple[str, ...] = (),
-        instead_of: str | None = None,
+        place: int | None = None,
     ) -> None:
         from collections import deque
 
         self.name = name
         self.accelerators = accelerators
-        self.instead_of = instead_of
-        self.worn = False  # it is not fresh any more, see `protocol.FRESH`
+        self.place = place
+        self.worn = FRESH
         data, data_there = context.Pipe(duplex=True)
         control_there, control = context.Pipe(duplex=False)
         lifeline_there, self.lifeline = os.pipe()  # nothing is ever written to it: its end is the driver's

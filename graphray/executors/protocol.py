@@ -37,10 +37,11 @@ class WorkerJoined(Event):
         resources: what that machine has, by name, or a function that says so when it is first asked; `gpu` is a number
             or the names of the accelerators.
         accelerators: those that it sees, where workers see only what they were started with.
-        instead_of: the worker whose place it takes, after a `Refit`.
+        place: that of the `Refit` that it is the answer to.
+        worn: what its process is fit for, if it has run something before: see `FRESH`.
     """
 
-    __slots__ = ("accelerators", "instead_of", "machine", "resources", "worker")
+    __slots__ = ("accelerators", "machine", "place", "resources", "worker", "worn")
 
     def __init__(
         self,
@@ -48,13 +49,34 @@ class WorkerJoined(Event):
         machine: str = "",
         resources: Supply | None = None,
         accelerators: tuple[str, ...] = (),
-        instead_of: str | None = None,
+        place: int | None = None,
+        worn: int = FRESH,
     ) -> None:
         self.worker = worker
         self.machine = machine
         self.resources = resources
         self.accelerators = accelerators
-        self.instead_of = instead_of
+        self.place = place
+        self.worn = worn
+
+
+class MachineFound(Event):
+    """A machine is there on which so many workers start; or, with none, it is gone.
+
+    Not needed for what joins; but what no machine has is refused the sooner, the earlier all are known.
+
+    Attributes:
+        machine: its name, as in `WorkerJoined`.
+        resources: what it has, as there.
+        workers: how many there will be, those included that have joined.
+    """
+
+    __slots__ = ("machine", "resources", "workers")
+
+    def __init__(self, machine: str, resources: Supply | None, workers: int) -> None:
+        self.machine = machine
+        self.resources = resources
+        self.workers = workers
 
 
 class WorkersExpected(Event):
@@ -207,7 +229,7 @@ class UnitDone(Event):
         apart: bool = False,
         again: Again | None = None,
         report: Mapping[str, Any] | None = None,
-        worn: int = 0,
+        worn: int = FRESH,
     ) -> None:
         self.worn = worn
         self.again = again
@@ -299,16 +321,18 @@ class RunTogether(Instruction):
 class Refit(Instruction):
     """Have another take the place of a worker that is idle: one that sees these accelerators and no others.
 
-    Once it is there it is posted as `WorkerJoined(…, instead_of=worker)`. With `fresh` its process has run nothing yet.
-    Given only to engines that say so: `Core(fits=True)`.
+    Once it is there it is posted as `WorkerJoined(…, place=place)`. Processes that see any of these accelerators beside
+    it are to be gone. With `fresh` its process has run nothing yet. If the worker turns out to have died before, its
+    `WorkerLost` is all the answer. Given only to engines that say so: `Core(fits=True)`.
     """
 
-    __slots__ = ("accelerators", "fresh", "worker")
+    __slots__ = ("accelerators", "fresh", "place", "worker")
 
-    def __init__(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+    def __init__(self, worker: str, accelerators: tuple[str, ...], fresh: bool, place: int) -> None:
         self.worker = worker
         self.accelerators = accelerators
         self.fresh = fresh
+        self.place = place
 
 
 class Recall(Instruction):

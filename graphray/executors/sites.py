@@ -21,10 +21,12 @@ class Site:
 
     Attributes:
         name: the machine's; "" is this one.
+        announced: how many workers there will be, where that was said.
     """
 
     def __init__(self, name: str, supply: Supply | None) -> None:
         self.name = name
+        self.announced = 0
         self._supply: Supply = supply if supply is not None else {}
         self._total: dict[str, float] | None = None
         self._used: dict[str, float] = {}
@@ -59,6 +61,10 @@ class Site:
     def free_accelerators(self) -> list[str]:
         """The accelerators that nobody has."""
         return [a for a in self._accelerators if a not in self._in_use] if self.total[GPU] else []
+
+    def in_use(self, accelerators: tuple[str, ...]) -> bool:
+        """Whether somebody has one of these."""
+        return bool(accelerators) and not self._in_use.isdisjoint(accelerators)
 
     def take(self, request: Request, accelerators: tuple[str, ...]) -> None:
         """Somebody gets what a request asks for."""

@@ -23,11 +23,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphray.testing.capabilities import Capabilities
+    from graphray.testing.capabilities import RESOURCES, Capabilities
     from graphray.testing.sameness import same
     from graphray.testing.suite import ExecutorSuite
 
-__all__ = ["Capabilities", "ExecutorSuite", "same"]
+__all__ = ["RESOURCES", "Capabilities", "ExecutorSuite", "same"]
 
 
 def __getattr__(name: str) -> Any:
@@ -38,9 +38,9 @@ def __getattr__(name: str) -> Any:
 
     # Before the parts are imported, so that their failing assertions say what was compared.
     pytest.register_assert_rewrite("graphray.testing.parts")
-    from graphray.testing.capabilities import Capabilities
+    from graphray.testing.capabilities import RESOURCES, Capabilities
     from graphray.testing.sameness import same
     from graphray.testing.suite import ExecutorSuite
 
-    globals().update(Capabilities=Capabilities, ExecutorSuite=ExecutorSuite, same=same)
+    globals().update(RESOURCES=RESOURCES, Capabilities=Capabilities, ExecutorSuite=ExecutorSuite, same=same)
     return globals()[name]

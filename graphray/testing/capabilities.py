@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What an executor under test is made with, if it has the capability `resources`: accelerators that need not exist.
+RESOURCES = {"gpu": 2, "licence": 1}
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -18,6 +21,8 @@ class Capabilities:
         contexts: `gr.context()` and `gr.local` work inside tasks.
         growing: `executor.open()` gives a run that takes further nodes.
         cancels: a run can be cancelled from another thread while a task is running.
+        resources: the executor under test has what `RESOURCES` says, and two workers or more where it has processes.
+        gangs: it has two workers, in processes of their own, for calls that are made together.
         spec: the name that makes such an engine, such as "loky:2", or None: for `gr.use` and GRAPHRAY_EXECUTOR.
     """
 
@@ -29,4 +34,6 @@ class Capabilities:
     contexts: bool = True
     growing: bool = True
     cancels: bool = True
+    resources: bool = False
+    gangs: bool = False
     spec: str | None = None

@@ -9,10 +9,12 @@ from graphray.testing.parts.defaults import Defaults
 from graphray.testing.parts.dynamic import Dynamic
 from graphray.testing.parts.failures import Failures
 from graphray.testing.parts.fan import Fan
+from graphray.testing.parts.gangs import Gangs
 from graphray.testing.parts.growing import Growing
 from graphray.testing.parts.inputs import Inputs
 from graphray.testing.parts.iteration import Iteration
 from graphray.testing.parts.pickling import Pickling
+from graphray.testing.parts.resources import Resources
 from graphray.testing.parts.retrying import Retrying
 from graphray.testing.parts.runs import Runs
 from graphray.testing.parts.seeds import Seeds
@@ -30,6 +32,8 @@ class ExecutorSuite(
     Inputs,
     Failures,
     Retrying,
+    Resources,
+    Gangs,
     Pickling,
     Arrays,
     InsideTasks,

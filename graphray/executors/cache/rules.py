@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphray.graph.fan import Fold
+from graphray.graph.gang import Together
 from graphray.graph.iterate import ITERATE
 from graphray.graph.task import Task
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from graphray.graph.node import Node
 
 _OWN = "graphray.graph."
+_USERS = (Fold, Together)  # which call a user's task
 _NICKNAME = "pipeline_"  # what `graphray.cli.load` puts before a name that is taken
 
 
@@ -58,9 +60,9 @@ def task_why_not(task: Task, run_has_cache: bool) -> str | None:
 def is_own(task: Task) -> bool:
     """Whether it is one of graphray's few own tasks: operators, constants, gathering, the expansion of a fan-out.
 
-    A node of `gr.reduce` that folds several values calls the user's function, and is not among them.
+    A node of `gr.reduce` that folds several values, and a gang, call the user's function, and are not among them.
     """
-    return str(getattr(task, "__module__", None)).startswith(_OWN) and not isinstance(task.fn, Fold)
+    return str(getattr(task, "__module__", None)).startswith(_OWN) and not isinstance(task.fn, _USERS)
 
 
 def name_of(task: Task) -> str:
@@ -68,7 +70,7 @@ def name_of(task: Task) -> str:
 
     A pipeline's module goes by its file, so that one that is run as a script and by `graphray run` has one history.
     """
-    fn = task.fn.task if isinstance(task.fn, Fold) else task
+    fn = task.fn.task if isinstance(task.fn, _USERS) else task
     qualname = fn.__dict__.get("__qualname__")
     if qualname is None:
         function = getattr(fn.fn, "func", fn.fn)  # a partial goes by its function

@@ -44,7 +44,7 @@ class Agent:
         self.config: Mapping[str, Any] = {}
         self.folder: Directory | None = None  # of what workers spill, and the like
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
-        self.places: dict[str, tuple[Sequence[str], str | None]] = {}  # what each sees, and in whose place it is
+        self.places: dict[str, tuple[Sequence[str], int | None]] = {}  # what each sees, and whose place it takes
         self.retired: set[str] = set()  # in whose place another is
         self.ready: set[str] = set()
         self.numbered = 0
@@ -134,11 +134,11 @@ class Agent:
         if process is not None:
             _kill(process)
 
-    def _do_refit(self, worker: str, accelerators: Sequence[str]) -> None:
+    def _do_refit(self, worker: str, accelerators: Sequence[str], place: int) -> None:
         """Start another worker in the place of one that will end, which sees these accelerators and no others."""
         with self.lock:
             self.retired.add(worker)
-            self._spawn(accelerators, worker)
+            self._spawn(accelerators, place)
 
     def _do_ready(self, worker: str) -> None:
         """A worker has been heard of by the driver."""
@@ -147,14 +147,14 @@ class Agent:
 
     # ---- workers
 
-    def _spawn(self, accelerators: Sequence[str] = (), instead_of: str | None = None) -> None:
+    def _spawn(self, accelerators: Sequence[str] = (), place: int | None = None) -> None:
         from graphray.executors.supply import environment
 
         self.numbered += 1
         name = f"{self.config['name']}/{self.numbered}"
-        self.places[name] = accelerators, instead_of
-        if instead_of is not None:
-            self.messages.send("refitted", worker=name, instead_of=instead_of, accelerators=list(accelerators))
+        self.places[name] = accelerators, place
+        if place is not None:
+            self.messages.send("refitted", worker=name, place=place, accelerators=list(accelerators))
         seen = environment(tuple(accelerators))
         variables = {**os.environ, **seen, **self.config["environment"], "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
@@ -189,7 +189,7 @@ class Agent:
         _kill(process)  # what it has started
         with self.lock:
             self.workers.pop(name, None)
-            accelerators, instead_of = self.places.pop(name)
+            accelerators, place = self.places.pop(name)
             ending = self.ending or name in self.retired
             if name not in self.ready:
                 self.false_starts += 1
@@ -202,7 +202,7 @@ class Agent:
             if self.false_starts < STARTS:
                 with self.lock:
                     if not self.ending and name not in self.ready:
-                        self._spawn(accelerators, instead_of)
+                        self._spawn(accelerators, place)
                     elif not self.ending:
                         self._spawn()
             elif not self.workers:

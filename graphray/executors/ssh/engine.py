@@ -51,7 +51,7 @@ class Node:
         self.joined = False
         self.gone = False
         self.count = 0  # of workers that it was told to start
-        self.fitted: dict[str, tuple[str, tuple[str, ...]]] = {}  # workers in the place of others, and what they see
+        self.fitted: dict[str, tuple[int, tuple[str, ...]]] = {}  # workers in the places of others, and what they see
 
 
 class SSH(Dask):
@@ -311,7 +311,7 @@ class SSH(Dask):
         elif kind == "has":
             node.resources = {k: tuple(v) if isinstance(v, list) else v for k, v in content["resources"].items()}
         elif kind == "refitted":
-            node.fitted[content["worker"]] = content["instead_of"], tuple(content["accelerators"])
+            node.fitted[content["worker"]] = content["place"], tuple(content["accelerators"])
         elif kind in ("ended", "failed"):
             self._say(("node_gone", node, content.get("text", "")))
 
@@ -352,22 +352,22 @@ class SSH(Dask):
         """What the core is told of a worker: on which machine it is, and in whose place."""
         node = self._node_of(place.home)
         assert node is not None
-        instead_of, accelerators = node.fitted.pop(place.home.name, (None, ()))
-        return WorkerJoined(place.name, node.name, node.resources, accelerators, instead_of)
+        number, accelerators = node.fitted.pop(place.home.name, (None, ()))
+        return WorkerJoined(place.name, node.name, node.resources, accelerators, number)
 
     def _expect_workers(self) -> None:
         self.post(WorkersExpected(max(1, sum([n.count for n in self._nodes if n.joined and not n.gone]))))
 
-    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool) -> None:
+    def refit_worker(self, worker: str, accelerators: tuple[str, ...], fresh: bool, place: int) -> None:
         """Have the agent start another process in the place of an idle one, whose results move before it ends."""
-        place = self._places.pop(worker, None)
-        node = self._node_of(place.home) if place is not None else None
-        if place is None or node is None or node.link is None:  # it has just died, which the core is about to be told
+        seat = self._places.pop(worker, None)
+        node = self._node_of(seat.home) if seat is not None else None
+        if seat is None or node is None or node.link is None:  # it has just died, which the core is about to be told
             return
         self._core.seats.pop(worker, None)
-        place.home.places.remove(place)
-        node.link.send("refit", worker=place.home.name, accelerators=list(accelerators))
-        self._client.loop.add_callback(_quietly, self._retire, place.home.address)
+        seat.home.places.remove(seat)
+        node.link.send("refit", worker=seat.home.name, accelerators=list(accelerators), place=place)
+        self._client.loop.add_callback(_quietly, self._retire, seat.home.address)
 
     async def _retire(self, address: str) -> None:
         await self._scheduler.retire_workers(workers=[address], close_workers=True, stimulus_id="graphray-refit")
