@@ -870,6 +870,21 @@ def test_a_growing_job_tells_each_node_and_goes_on_until_it_is_closed():
     assert len(sim.calls) == 3
 
 
+@pytest.mark.parametrize("in_order", [False, True])
+def test_what_is_added_later_goes_later_where_that_is_asked_for(in_order):
+    sim = Simulator(1)
+    job = core.Job((), growing=True, in_order=in_order)
+    sim.tell(core.JobAdded(job))
+    order = []
+    task = sim.task("a", 0.1, order.append)
+    handles = grown(sim, job, *[task(i) for i in range(20)])
+    sim.run(until=sim.now + 0.05)
+    handles += grown(sim, job, *[task(i) for i in range(20, 40)])
+    sim.run()
+    assert sorted(order) == list(range(40))
+    assert (order == list(range(40))) == in_order
+
+
 def test_a_growing_job_drops_what_nobody_holds():
     sim = Simulator(2)
     job = core.Job((), growing=True)

@@ -286,9 +286,23 @@ def test_calls_begin_in_the_order_of_submission() -> None:
         futures = [pool.submit(order.append, i) for i in range(40)]
         go.set()
         concurrent.futures.wait([*hold, *futures], SOON)
-    # Two threads take what is handed on in units; a later batch never comes before an earlier one has gone.
     assert sorted(order) == list(range(40))
+    # Each of the two threads goes through units of several, beside the other.
     assert max(abs(place - i) for place, i in enumerate(order)) < 20
+
+
+def test_calls_of_one_worker_begin_in_the_order_of_submission() -> None:
+    order: list[int] = []
+
+    def note(i: int) -> None:
+        order.append(i)
+        time.sleep(0.002)
+
+    with InProcess() as engine, engine.futures() as pool:
+        for i in range(60):
+            pool.submit(note, i)
+            time.sleep(0.001)
+    assert order == list(range(60))
 
 
 def test_no_more_calls_at_a_time_than_asked_for() -> None:

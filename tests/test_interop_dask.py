@@ -299,8 +299,20 @@ def test_what_a_task_computes_with_dask_stays_in_its_worker(loky: Loky) -> None:
     assert {(values, alone) for _, values, alone in found} == {(8, True)}
 
 
-def test_without_dask_it_says_what_to_install(tmp_path: Any) -> None:
-    (tmp_path / "dask.py").write_text("raise ModuleNotFoundError(\"No module named 'dask'\", name='dask')")
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"dask.py": "raise ModuleNotFoundError(\"No module named 'dask'\", name='dask')"},
+        {"dask/__init__.py": "", "dask/utils.py": "funcname = repr"},
+        {"dask/__init__.py": "", "dask/utils.py": "funcname = repr", "dask/_task_spec.py": "class Task: pass"},
+    ],
+    ids=["none", "old", "changed"],
+)
+def test_without_a_dask_that_will_do_it_says_what_to_install(files: dict[str, str], tmp_path: Any) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import graphray.interop.dask"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "ImportError: graphray.interop.dask needs Dask" in done.stderr
     assert "pip install 'graphray[dask]'" in done.stderr

@@ -237,6 +237,26 @@ def test_shared_memory_is_had_where_it_is(engine: Executor) -> None:
     assert sorted(seen) == list(range(10))
 
 
+def test_the_pool_is_made_of_loky_s_processes_whatever_joblib_brings_along() -> None:
+    """Both register themselves under one name, and the one that is imported last has it."""
+    program = """
+import graphray as gr
+from graphray.executors import Loky
+import graphray.interop.joblib
+import sys
+
+def where():
+    return sorted(name for name in sys.modules if name.endswith("popen_loky_posix"))
+
+if __name__ == "__main__":
+    with Loky(1) as pool:
+        pool.compute(gr.call(int))
+        print(where())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("['loky.backend.popen_loky_posix']", "")
+
+
 # ---- scikit-learn
 
 

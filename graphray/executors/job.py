@@ -83,7 +83,7 @@ class Job:
         nodes: all they need, each after what it needs, where that is known.
         values: values that are known and still needed, by node.
         wanted: the nodes whose values are the result.
-        in_order: what becomes ready later goes later; else it goes first.
+        in_order: nodes that are added later go behind those that are there; else they go first.
         shared: its workers share the driver's memory, so that a task may return nodes of this very job.
         error: what ended it.
         over: it takes no further part.
@@ -195,7 +195,7 @@ class Job:
         if self.growing:
             for node in order:
                 self.values.update([(d, self.held[d]) for d in node._deps if d in self.held])
-        self.plan(order)
+        self.plan(order, self.in_order)
         if self.growing:
             for node in roots:
                 if node in self.wanted and node in self.values and node not in self.planned:  # there for others' sake
@@ -220,8 +220,8 @@ class Job:
         self.total += len(plan.same)
         return [n for n in order if n not in plan.same] if plan.same else order
 
-    def plan(self, order: Sequence[Node]) -> None:
-        """Take up new nodes, each after what it needs."""
+    def plan(self, order: Sequence[Node], behind: bool = False) -> None:
+        """Take up new nodes, each after what it needs; to be run first, or `behind` all others."""
         values, waiting, consumers, uses = self.values, self.waiting, self.consumers, self.uses
         following = consumers.get
         fresh: list[Node] = []
@@ -260,16 +260,19 @@ class Job:
                 for d in node._deps:
                     if heights.get(d, 0) < height and d not in values:
                         heights[d] = height
-        self.push(fresh)
+        self.push(fresh, behind)
         for node in inline:
             self._finish([node], {node: self._settle(node)}, values)
 
-    def push(self, fresh: list[Node]) -> None:
-        """Nodes became ready: they go first, in their order, those with the longest way to go ahead of others."""
+    def push(self, fresh: list[Node], behind: bool = False) -> None:
+        """Nodes became ready: they go first, in their order, those with the longest way to go ahead of others.
+
+        Or they go behind all others, in their order.
+        """
         if self.delayed:
             fresh = [n for n in fresh if n not in self.delayed]
         fresh.reverse()
-        if self.in_order:
+        if behind:
             self.ready[:0] = fresh
             return
         if len(fresh) > 1 and self.heights:

@@ -21,7 +21,7 @@ import selectors
 import sys
 import time
 
-from loky.backend import get_context
+from loky.backend.context import LokyContext
 
 from graphray.errors import Failure, WorkerDied
 from graphray.executors import marker
@@ -114,7 +114,7 @@ class Loky(Executor):
         self._core = Core(ahead=True, expected=self.workers, fits=True, gangs=True)
         self.threads_per_task = threads_per_task or 1
         self._threads_given = threads_per_task is not None  # else the user's own variables stand
-        self._context = get_context("loky")
+        self._context = LokyContext()  # by name it may be that of the loky that joblib brings along
         self._selector = selectors.DefaultSelector()
         self._wake_in = self._wake_out = -1  # a pipe, once started
         self._processes: dict[str, Process] = {}
