@@ -39,7 +39,7 @@ class Luggage:
         """The modules that a worker does not have yet.
 
         Args:
-            sent: names of those that it has; they are added to it.
+            sent: names of those that it has.
         """
         if len(sys.modules) != self._seen:
             self._seen = len(sys.modules)
@@ -48,9 +48,7 @@ class Luggage:
                     self.modules[name] = found
         if len(sent) == len(self.modules):
             return []
-        missing = [m for name, m in self.modules.items() if name not in sent]
-        sent.update(self.modules)
-        return missing
+        return [m for name, m in self.modules.items() if name not in sent]
 
 
 def _own(name: str, module: ModuleType) -> Module | None:

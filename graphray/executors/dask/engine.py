@@ -46,7 +46,7 @@ from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from graphray.executors.core import Unit
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is ended
 PATIENCE = 5.0  # seconds for what is said to the cluster at the end
 CONNECTING = 10.0  # seconds that a scheduler has to answer
+BEHIND = 0.005  # seconds after which an answer that was quicker than what the unit said is looked at again
 GREETING = 30.0  # seconds that a worker has to say what it is
 
 
@@ -129,6 +130,8 @@ class Dask(Executor):
         self._units: dict[int, Unit] = {}
         self._futures: dict[int, Any] = {}
         self._deadlines: dict[int, tuple[float, bool]] = {}  # by unit: when its worker is ended, and whether it is late
+        self._heard: dict[int, int] = {}  # by unit: messages of it that have come
+        self._under_way: dict[int, tuple[Sequence[int], Sequence[str]]] = {}  # tasks and modules on their way, by unit
         self._numbered = 0
         self._probe: Any = None
         self._refusals: dict[str, BaseException] = {}
@@ -173,6 +176,11 @@ class Dask(Executor):
     def _say(self, message: Any) -> None:
         """Have the dispatching thread hear something; from any thread."""
         self._news.put(message)
+
+    def _say_later(self, seconds: float, message: Any) -> None:
+        """The same after a while."""
+        loop = self._client.loop
+        loop.add_callback(loop.call_later, seconds, self._say, message)  # a loop may be called from its own thread only
 
     def _on_cluster(self, event: Any) -> None:
         _, message = event
@@ -263,12 +271,17 @@ class Dask(Executor):
             self.post(self._mail.refused(unit, error))
             return
         self._mail.sent(unit, place.book, letter)
+        # It may never run, and the next one not know: others bring them too, until somebody has answered.
+        new = [i for i, _ in letter.new_tasks]
+        place.book.known.difference_update(new)
+        modules = self._luggage.missing(place.home.modules)
+        self._under_way[unit.id] = new, [m[0] for m in modules]
         future = self._client.submit(
             seat.run_unit,
             place.name,
             frames,
             [r.future for r in inputs],
-            self._luggage.missing(place.home.modules),
+            modules,
             key=f"graphray-{self._topic}-unit-{unit.id}",
             workers=[place.home.address],
             pure=False,
@@ -280,8 +293,8 @@ class Dask(Executor):
     async def _follow(self, unit: Unit, future: Any, inputs: list[Remote]) -> None:
         """Wait for a unit's answer."""
         try:
-            answer = await future
-            self._say(("answered", unit, loads([answer.frames[0], *map(bytearray, answer.frames[1:])])))
+            answer, sent = await future
+            self._say(("answered", unit, loads([answer.frames[0], *map(bytearray, answer.frames[1:])]), sent))
         except (Exception, asyncio.CancelledError) as error:
             lost = await self._find_lost(inputs)
             self._say(("unanswered", unit, error, lost))
@@ -552,14 +565,20 @@ class Dask(Executor):
             r.lost = True
         return ValuesLost(_is_lost)
 
-    def _hear_answered(self, unit: Unit, message: Any) -> UnitDone | None:
+    def _hear_answered(self, unit: Unit, message: Any, sent: int, waited: float = 0.0) -> UnitDone | None:
         place = self._places.get(unit.worker)
         if self._units.get(unit.id) is not unit or place is None:
             return None
+        if self._heard.get(unit.id, 0) < sent and waited < PATIENCE:  # what it said has another way, and comes first
+            self._say_later(BEHIND, ("answered", unit, message, sent, waited + BEHIND))
+            return None
+        new, modules = self._under_way.pop(unit.id, ((), ()))
+        if message[0] == "done":
+            place.book.known.update(new)
+            place.home.modules.update(modules)
         self._forget_unit(unit)
         if message[0] == "broken":
             place.book.tables.pop(unit.id, None)
-            place.book.known.clear()  # it may have failed before it had read them
             return self._mail.broken(unit, unpack_error(message[2]))
         if message[0] == "void":
             place.book.tables.pop(unit.id, None)
@@ -580,7 +599,7 @@ class Dask(Executor):
         if lost:
             self._say(("returned", unit))
         else:
-            self._client.loop.call_later(0.2, self._say, ("returned", unit))  # its worker's end comes first, if it died
+            self._say_later(0.2, ("returned", unit))  # its worker's end comes first, if it died
         return None
 
     def _hear_returned(self, unit: Unit) -> UnitDone | None:
@@ -589,8 +608,6 @@ class Dask(Executor):
             return None
         self._forget_unit(unit)
         place.book.tables.pop(unit.id, None)
-        place.book.known.clear()
-        place.home.modules.clear()
         return UnitDone(unit.worker, unit, {}, unit.nodes)
 
     def _hear_recalled(self, unit: Unit, found: Any) -> UnitRecalled | None:
@@ -601,8 +618,6 @@ class Dask(Executor):
             future = self._futures.get(unit.id)
             self._forget_unit(unit)
             place.book.tables.pop(unit.id, None)
-            place.book.known.clear()
-            place.home.modules.clear()  # they were to come with it
             if future is not None:
                 self._client.loop.add_callback(_quietly, self._client._cancel, [future])
             return UnitRecalled(unit, unit.nodes)
@@ -611,6 +626,8 @@ class Dask(Executor):
     def _hear_said(self, message: Any) -> None:
         kind, name, number, *words = message
         unit = self._units.get(number)
+        if unit is not None:
+            self._heard[number] = self._heard.get(number, 0) + 1
         if kind == "begun":
             place = self._places.get(name)
             if place is not None:
@@ -638,6 +655,8 @@ class Dask(Executor):
         self._units.pop(unit.id, None)
         self._futures.pop(unit.id, None)
         self._deadlines.pop(unit.id, None)
+        self._heard.pop(unit.id, None)
+        self._under_way.pop(unit.id, None)
 
     def _end_late(self) -> float | None:
         """End the workers whose time is up; in how many seconds the next one's is."""

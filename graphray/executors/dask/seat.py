@@ -105,8 +105,10 @@ class _Outbox:
     def __init__(self, worker: Any, topic: str) -> None:
         self.worker = worker
         self.topic = topic
+        self.sent = 0  # messages of the unit in work
 
     def send(self, message: tuple[Any, ...]) -> None:
+        self.sent += 1
         self.worker.log_event(self.topic, list(message))
 
 
@@ -126,14 +128,15 @@ class Seat(Worker):
         super().__init__(name, self.outbox, None, page, Shelf(f"graphray-{topic}-{name}"))  # type: ignore[arg-type]
         self.client = client
 
-    def run(self, frames: Sequence[Any], inputs: Sequence[Parcel]) -> Parcel:
-        """Run a unit; its answer."""
+    def run(self, frames: Sequence[Any], inputs: Sequence[Parcel]) -> tuple[Parcel, int]:
+        """Run a unit; its answer, and how many messages were sent before that."""
         home = _here.set(self)
         given = _inputs.set(inputs)
         shelf: Any = self.workshop
         self.read = shelf.read
         shelf.read += sum([x.nbytes for x in inputs])
         unit = 0
+        self.outbox.sent = 0
         try:
             letter = loads([frames[0], *map(bytearray, frames[1:])])  # buffers inside objects are its own
             assert type(letter) is UnitLetter
@@ -151,7 +154,7 @@ class Seat(Worker):
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, Lines):
                     stream.end()
-        return Parcel.packed([bytes(f) if isinstance(f, memoryview) else f for f in answer])
+        return Parcel.packed([bytes(f) if isinstance(f, memoryview) else f for f in answer]), self.outbox.sent
 
     def _publish(self, shelf: Shelf) -> None:
         """Have large results be data of the cluster, held by the driver's client, before that hears of them."""
@@ -224,7 +227,9 @@ def greet(
     }
 
 
-def run_unit(name: str, frames: Sequence[Any], inputs: Sequence[Parcel], modules: Sequence[Module]) -> Parcel:
+def run_unit(
+    name: str, frames: Sequence[Any], inputs: Sequence[Parcel], modules: Sequence[Module]
+) -> tuple[Parcel, int]:
     """Run a unit on a seat; `modules` are those of the driver's that this process has not been sent before."""
     if modules:
         unpack(modules)

@@ -377,7 +377,7 @@ class SSH(Dask):
         home = self._homes.get(address)
         node = self._node_of(home) if home is not None else None
         if home is not None and node is not None and not node.gone and home.name not in node.exits and waited < EXIT:
-            self._client.loop.call_later(0.02, self._say, ("gone", address, waited + 0.02))
+            self._say_later(0.02, ("gone", address, waited + 0.02))
             return
         super()._hear_gone(address)
 
