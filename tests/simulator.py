@@ -290,7 +290,7 @@ class Simulator:
         m.delegates = True
         m.attempts = {n: unit.job.attempts[n] for n in unit.nodes if n in unit.job.attempts}
         m.means = {t: seconds / calls for t, (calls, seconds) in self.core.costs.items()}
-        if unit.grant is not None:
+        if unit.grant is not None and unit.grant.ticket is not None:
             become_member(m, unit.grant.ticket)
         m.load(unit.nodes, unit.exports, unit.inputs)
         worker.deadline = self.now + unit.budget

@@ -168,3 +168,61 @@ def test_a_killed_driver_loses_no_finished_node(rng, tmp_path):
 @pytest.mark.timeout(1800)
 def test_many_killed_drivers_lose_no_finished_node(rng, tmp_path):
     killed_drivers(rng, tmp_path, SLOW)
+
+
+# ---- resources and gangs
+
+
+@gr.task(resources={"gpu": 1}, retries=50)
+def on_one(number, *needs):
+    time.sleep(number % 7 * 0.002)
+    return number, os.environ["CUDA_VISIBLE_DEVICES"] in ("0", "1")
+
+
+@gr.task(resources={"gpu": 2}, retries=50)
+def on_two(number, *needs):
+    return number, os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+@gr.task(retries=50)
+def on_none(number, *needs):
+    time.sleep(number % 5 * 0.002)
+    return number, os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+@gr.task(retries=50)
+def member(gang, number):
+    time.sleep(number % 3 * 0.005)
+    return number, gang.rank < gang.size
+
+
+def placed_graph(rng: random.Random, size: int) -> tuple[gr.Graph, list]:
+    nodes, expected = [], []
+    for i in range(size):
+        needs = rng.sample(nodes[-6:], min(len(nodes), rng.randint(0, 2)))
+        kind = rng.random()
+        if kind < 0.1:
+            nodes.append(gr.gang(member, i, size=rng.randint(1, 2)))
+            expected.append(((i, True),) * nodes[-1].task.outputs)
+        else:
+            nodes.append(rng.choice([on_none, on_none, on_one, on_one, on_two])(i, *needs))
+            expected.append((i, True))
+    return gr.Graph(nodes), expected
+
+
+@posix
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_whoever_dies_what_was_asked_for_is_given(rng: random.Random, rounds: int) -> None:
+    """Each task sees its own accelerators, gangs are complete, and nothing is lost for the next."""
+    with gr.executors.Loky(2, resources={"gpu": 2}) as pool:
+        pool.compute(gr.Graph(gr.map(abs, range(4))))
+        killed = 0
+        for _ in range(rounds):
+            graph, expected = placed_graph(rng, 30)
+            with Killer(pool, rng, 0.5) as killer:
+                assert pool.compute(graph) == expected
+            killed += killer.killed
+        graph, expected = placed_graph(rng, 10)
+        assert pool.compute(graph) == expected
+        assert pool.compute([on_two(1), *[gr.gang(member, i, size=2) for i in range(3)]])[0] == (1, True)
+    assert killed

@@ -249,7 +249,8 @@ class Core:
         for unit in (*self.units.values(), *self.queued.values()):
             if unit.job is job:
                 self._out.append(Recall(unit, cancelled=True))
-        self.placement.end(job)
+        if job.requests:
+            self.placement.end(job)
         self._out.append(Finished(job, error))
 
     def _give_up(self, job: Job, node: Node, error: BaseException) -> None:

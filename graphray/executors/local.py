@@ -39,7 +39,7 @@ def begin(executor: Executor, unit: Unit, delegates: bool = True) -> Machine:
     machine.delegates = delegates
     machine.attempts = {n: job.attempts[n] for n in unit.nodes if n in job.attempts} if job.attempts else {}
     machine.audit, machine.capsules, machine.cache = job.audit, job.capsules, job.cache
-    if unit.grant is not None:
+    if unit.grant is not None and unit.grant.ticket is not None:
         become_member(machine, unit.grant.ticket)
     machine.spans = [] if job.spans else None
     if job.cache is not None:
@@ -52,13 +52,12 @@ def begin(executor: Executor, unit: Unit, delegates: bool = True) -> Machine:
     return machine
 
 
-def become_member(machine: Machine, ticket: Ticket | None) -> None:
+def become_member(machine: Machine, ticket: Ticket) -> None:
     """Have a machine run a node as a member of a gang: its value is a part, not to be kept or compared as the whole."""
-    if ticket is not None:
-        from graphray.graph.gang import Gang
+    from graphray.graph.gang import Gang
 
-        machine.gang = Gang(*ticket)
-        machine.cache = machine.audit = None
+    machine.gang = Gang(*ticket)
+    machine.cache = machine.audit = None
 
 
 def end(executor: Executor, unit: Unit, machine: Machine, everything: bool = False) -> UnitDone:

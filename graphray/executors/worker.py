@@ -259,7 +259,8 @@ class Worker:
         machine.capsules = settings.capsules
         machine.room = letter.room
         machine.spans = [] if settings.spans else None
-        become_member(machine, letter.ticket)
+        if letter.ticket is not None:
+            become_member(machine, letter.ticket)
         machine.load(nodes, exported, given)
         marker.begin(self.marker, letter.unit)
         return machine, nodes, exported
