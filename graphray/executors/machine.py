@@ -560,7 +560,9 @@ class Machine:
             self.apart = True
             return True
         options = node._task._options
-        if not options["retries"] or not isinstance(error, options["retry_on"]) or self.halt:
+        if not options["retries"] or not isinstance(error, options["retry_on"]):
+            return False
+        if self.cancelled:  # not `halt`: what is only taken back is called again elsewhere
             return False
         failures, deaths = self.attempts.get(node, (0, 0))
         if failures >= options["retries"]:

@@ -36,6 +36,17 @@ def fail_slowly(path: str) -> float:
     return second - first
 
 
+@gr.task(retries=2, backoff=0.01)
+def fail_late(path: str, i: int, bad: int) -> int:
+    """One of several calls fails once, after a time in which the others are done."""
+    if i == bad:
+        note(path, "called")
+        if len(notes(path)) < 2:
+            time.sleep(0.4)
+            raise OSError("not yet")
+    return i
+
+
 @gr.task(timeout=0.2)
 def sleepy(path: str, seconds: float) -> float:
     """Takes its time."""
@@ -87,6 +98,14 @@ class Retrying(Part):
         flaky = [fail_twice(str(tmp_path / str(i)), i % 3, OSError) for i in range(9)]
         found = executor.compute(gr.Graph([*flaky, *gr.map(add, range(200), [1] * 200)]))
         assert found == [i % 3 + 1 for i in range(9)] + [i + 1 for i in range(200)]
+
+    @pytest.mark.parametrize("bad", range(4))
+    def test_also_where_the_rest_of_its_unit_was_taken_back(self, executor: Executor, tmp_path: Path, bad: int) -> None:
+        """Idle workers have got what was to come after it."""
+        path = str(tmp_path / "notes")
+        found = executor.compute(gr.Graph(gr.map(fail_late, [path] * 4, range(4), [bad] * 4)))
+        assert list(found) == [0, 1, 2, 3]
+        assert notes(path) == ["called", "called"]
 
     def test_the_run_tells_of_it(self, executor: Executor, tmp_path: Path) -> None:
         """An event for each time."""
