@@ -326,6 +326,26 @@ def test_lines_are_printed_whole_and_say_where_they_are_from():
         assert sorted([(int(m[1]), int(m[2])) for m in lines]) == [(i, i) for i in range(5000)]
 
 
+@gr.task
+def print_in_a_fork(folder):
+    """Fork a process that opens files and prints; what is in the files then."""
+    paths = [Path(folder, str(i)) for i in range(8)]
+    pid = os.fork()
+    if not pid:
+        files = [os.open(path, os.O_WRONLY | os.O_CREAT) for path in paths]
+        print("from the fork", flush=True)
+        os._exit(len(files) - len(paths))
+    assert os.waitpid(pid, 0)[1] == 0
+    return [path.read_bytes() for path in paths]
+
+
+@posix
+def test_what_a_forked_process_prints_does_not_get_into_its_files(pool, tmp_path, capfd):
+    """One of them has got the number that the pipe to the driver had."""
+    assert pool.compute(print_in_a_fork(str(tmp_path))) == [b""] * 8
+    assert "from the fork" in capfd.readouterr().out
+
+
 @posix
 def test_processes_that_tasks_start_heed_ctrl_c(pool):
     ask = [sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"]

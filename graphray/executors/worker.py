@@ -68,6 +68,8 @@ def main(
     if hasattr(os, "register_at_fork"):
         # A process that a task forks must not hold the pipes: by their end the driver learns of this one's.
         os.register_at_fork(after_in_child=worker.hang_up)
+        # What it prints is not a task's: it goes where this process's own output would.
+        os.register_at_fork(after_in_child=functools.partial(_print_to, sys.stdout, sys.stderr))
     for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
         if stream is not None:
             setattr(sys, name, Lines(stream, functools.partial(worker.tell_lines, name)))
@@ -81,6 +83,13 @@ def _map(page: Any) -> memoryview:
         return marker.map_page(fd)
     finally:
         os.close(fd)
+
+
+def _print_to(stdout: Any, stderr: Any) -> None:
+    """Have what is printed go to these streams, where it goes to the driver."""
+    for name, stream in (("stdout", stdout), ("stderr", stderr)):
+        if isinstance(getattr(sys, name), Lines):  # a task may have put another in its place
+            setattr(sys, name, stream)
 
 
 def _end_with_the_driver(lifeline: int) -> None:
@@ -127,10 +136,10 @@ class Worker:
         self.claim = threading.Lock()  # a unit is either begun or void
 
     def hang_up(self) -> None:
-        """Close the pipes."""
+        """Close the pipes, for good: their numbers will be those of other files."""
         for channel in (self.data, self.control):
             with contextlib.suppress(OSError):
-                os.close(channel.fileno())
+                channel.close()
 
     def serve(self) -> None:
         """Run units until the driver closes the pipe."""
