@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import graphray as gr
 from graphray.executors import InProcess
-from graphray.executors.events import Progressed, RunFinished
+from graphray.executors.cache.history import History
+from graphray.executors.events import CacheHit, Progressed, RunFinished
 
 
 @gr.task
@@ -31,6 +34,42 @@ def test_a_subscriber_that_fails_hangs_nothing(engine: str, error: BaseException
         raise error
 
     assert double(1).compute(engine, progress=fail) == 2
+
+
+@pytest.mark.parametrize("engine", [1, 2])
+def test_a_run_that_is_interrupted_as_it_begins_is_over(engine: int, tmp_path: Path) -> None:
+    """While the cache is looked into, that is: nobody has a handle yet by which it could be ended."""
+    graph = gr.Graph(gr.map(double, range(3)))
+    graph.compute(cache=tmp_path / "cache")
+    seen: list[Any] = []
+
+    def interrupt(event: Any) -> None:
+        seen.append(event)
+        if type(event) is CacheHit:
+            raise KeyboardInterrupt
+
+    with InProcess(engine) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            graph.run(executor, cache=tmp_path / "cache", progress=interrupt)
+        assert type(seen[-1]) is RunFinished
+        assert type(seen[-1].error) is KeyboardInterrupt
+        assert graph.compute(executor, cache=tmp_path / "cache") == (0, 2, 4)
+
+
+@pytest.mark.parametrize("engine", ["inprocess", "inprocess:2"])
+def test_what_fails_as_a_run_ends_leaves_nobody_waiting(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of the cache's records, or a Ctrl-C while they wait for another process."""
+
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(History, "note", fail)
+    run = gr.Graph(double(1)).run(engine, cache=tmp_path / "cache")
+    with contextlib.suppress(KeyboardInterrupt):
+        run.result(timeout=10)
+    assert run.done()
 
 
 def test_a_failing_subscriber_is_told_of_once() -> None:

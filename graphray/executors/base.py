@@ -250,7 +250,12 @@ class Executor:
         run.job.shared = self.shares_memory
         run.publish_started()
         self._runs[run.job] = run
-        self._tell(JobAdded(run.job, self._look_up(run, run.job.roots)))
+        try:
+            plan = self._look_up(run, run.job.roots)
+        except BaseException as error:  # Ctrl-C, say: nobody gets a handle by which it could be ended
+            self._end(run, error)
+            raise
+        self._tell(JobAdded(run.job, plan))
         if self._closed and not run.done():  # meanwhile, by another thread
             self._end(run, cancelled())
 

@@ -99,8 +99,14 @@ class InProcess(Executor):
         run.job.shared = self.shares_memory
         self._runs[run.job] = run
         core.handle(WorkerJoined("inprocess", resources=self.resources), 0.0)
-        run.publish_started()
-        self._handle(run, JobAdded(run.job, self._look_up(run, run.job.roots)))
+        try:
+            run.publish_started()
+            plan = self._look_up(run, run.job.roots)
+        except BaseException as error:  # as in `Executor._begin`
+            self._cores.pop(run.job, None)
+            self._end(run, error)
+            raise
+        self._handle(run, JobAdded(run.job, plan))
 
     def _handle(self, run: BaseRun, event: Event) -> None:
         with run.lock:  # it may be cancelled by another thread

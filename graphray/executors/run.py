@@ -156,9 +156,9 @@ class BaseRun:
         self._seconds = time.perf_counter() - self._began
         if error is not None:
             self.job.error = error
-        if self.job.cache is not None:
-            self.job.cache.end(self.job.ordered, whole=error is None and not self.job.failures)
         try:
+            if self.job.cache is not None:
+                self.job.cache.end(self.job.ordered, whole=error is None and not self.job.failures)
             self.publish_progress()
             self.publish(events.RunFinished(time.time(), error))
         finally:
