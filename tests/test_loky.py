@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from leaks import Holdings
+from loky.backend import get_context
 
 import graphray as gr
 from graphray.executors.events import NodeFailed, RunFinished
@@ -344,6 +347,30 @@ def test_what_a_forked_process_prints_does_not_get_into_its_files(pool, tmp_path
     """One of them has got the number that the pipe to the driver had."""
     assert pool.compute(print_in_a_fork(str(tmp_path))) == [b""] * 8
     assert "from the fork" in capfd.readouterr().out
+
+
+@posix
+def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(monkeypatch):
+    """The second process cannot be started: the machine has no more of them, say."""
+    kind = type(get_context("loky").Process())
+    start, started = kind.start, []
+
+    def fail(process):
+        started.append(process.name)
+        if len(started) % 2 == 0:
+            raise OSError(errno.EAGAIN, "no more processes")
+        start(process)
+
+    with gr.executors.Loky(2) as pool:
+        before = Holdings.now()
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "start", fail)
+            for _ in range(2):
+                with pytest.raises(OSError, match="no more processes"):
+                    pool.compute(add(1, 2))
+        assert before.left_over() == []
+        assert len(started) == 4
+        assert pool.compute(add(1, 2)) == 3
 
 
 @posix

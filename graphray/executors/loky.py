@@ -133,14 +133,19 @@ class Loky(Executor):
 
     def start(self) -> list[str]:
         """Start the processes; each says when it is ready."""
-        self._store = Registry()  # first: there may be no place for it
-        self._pressure = Pressure(self, self._store, self._drop)
-        self._wake_in, self._wake_out = os.pipe()
-        os.set_blocking(self._wake_in, False)
-        os.set_blocking(self._wake_out, False)
-        self._selector.register(self._wake_in, selectors.EVENT_READ)
-        self._fill(self.workers)
-        self.post(MachineFound("", self.resources, self.workers))
+        try:
+            self._store = Registry()  # first: there may be no place for it
+            self._pressure = Pressure(self, self._store, self._drop)
+            self._wake_in, self._wake_out = os.pipe()
+            os.set_blocking(self._wake_in, False)
+            os.set_blocking(self._wake_out, False)
+            self._selector.register(self._wake_in, selectors.EVENT_READ)
+            self._fill(self.workers)
+            self.post(MachineFound("", self.resources, self.workers))
+        except BaseException:
+            self.stop(wait=False)
+            self._selector = selectors.DefaultSelector()  # it may be tried again
+            raise
         return []
 
     def _fill(self, number: int) -> None:

@@ -39,6 +39,9 @@ class Process:
         safe_path: whether the user has set PYTHONSAFEPATH.
         accelerators: the names of those that it sees.
         place: what it is to join for: that of a `protocol.Refit`.
+
+    Raises:
+        OSError: it cannot be started; nothing is left.
     """
 
     def __init__(
@@ -58,21 +61,27 @@ class Process:
         self.accelerators = accelerators
         self.place = place
         self.worn = FRESH
-        data, data_there = context.Pipe(duplex=True)
-        control_there, control = context.Pipe(duplex=False)
-        lifeline_there, self.lifeline = os.pipe()  # nothing is ever written to it: its end is the driver's
-        with tempfile.TemporaryFile() as file:
-            file.truncate(marker.SIZE)
-            self.marker = marker.map_page(file.fileno())
-            descriptors = _Descriptor(lifeline_there), _Descriptor(file.fileno())
-            arguments = (name, data_there, control_there, *descriptors, paths, safe_path)
-            self.process = context.Process(target=_enter, args=arguments, name=name, env=dict(environment))
-            self.process.daemon = True
-            with _interrupts_held():
-                self.process.start()
-        data_there.close()
-        control_there.close()
-        os.close(lifeline_there)
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            data, data_there = context.Pipe(duplex=True)
+            ours.callback(data.close)
+            theirs.callback(data_there.close)
+            control_there, control = context.Pipe(duplex=False)
+            ours.callback(control.close)
+            theirs.callback(control_there.close)
+            lifeline_there, self.lifeline = os.pipe()  # nothing is ever written to it: its end is the driver's
+            ours.callback(os.close, self.lifeline)
+            theirs.callback(os.close, lifeline_there)
+            with tempfile.TemporaryFile() as file:
+                file.truncate(marker.SIZE)
+                self.marker = marker.map_page(file.fileno())
+                ours.callback(self.marker.release)
+                descriptors = _Descriptor(lifeline_there), _Descriptor(file.fileno())
+                arguments = (name, data_there, control_there, *descriptors, paths, safe_path)
+                self.process = context.Process(target=_enter, args=arguments, name=name, env=dict(environment))
+                self.process.daemon = True
+                with _interrupts_held():
+                    self.process.start()
+            ours.pop_all()  # it has started: they stay until `close`
         self.pid: int = self.process.pid
         self.data, self.control = Channel(data), Channel(control)
         self.posted = 0  # messages sent on the data pipe
