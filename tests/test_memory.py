@@ -209,6 +209,21 @@ def test_the_users_results_five_times_the_budget(shared):
     assert [x[-1] for x in found] == list(range(n))
 
 
+def test_what_a_growing_run_holds_five_times_the_budget(shared, monkeypatch):
+    """States of paused trials, say: a run that goes on for long has more of them than fit into memory."""
+    n, budget = 80, 64 * MB
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2 * budget)
+    with gr.executors.Loky(1) as pool, pool.open() as run, Watch(shared) as watch:
+        handles = [run.add(block(i)) for i in range(n)]
+        for done in run.as_completed():
+            del done
+        assert watch.peak <= budget
+        later = [run.add(add_up(handle)) for handle in handles]
+        found = {done.node: done.result() for done in run.as_completed()}
+        assert [found[node] for node in later] == [i * 500_000.0 for i in range(n)]
+    assert sum(e.nbytes for e in run.events if type(e) is Spilled) >= n * 4 * MB - budget
+
+
 def test_a_share_of_the_machine_is_a_budget_too(shared):
     with gr.executors.Loky(1) as pool:
         run = gr.Graph(add_up(block(1))).run(pool, memory=0.125)

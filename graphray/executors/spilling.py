@@ -21,14 +21,15 @@ def least_soon_needed(jobs: Iterable[Job]) -> list[Stored]:
     The order in which nodes are run is close to that of the graph's depth-first walk; so a value is needed when the
     first of those comes that wait for it. Results that nothing but the user waits for are needed at the very end.
     """
-    ranked: list[tuple[float, Stored]] = []
+    when: dict[Stored, float] = {}
     for job in jobs:
-        held = [(n, s) for n, v in list(job.values.items()) if type(v) not in ATOMS for s in find_stored(v)]
+        known = {**dict(job.held.items()), **job.values}  # what a growing run holds for its user, and what is in use
+        held = [(n, s) for n, v in known.items() if type(v) not in ATOMS for s in find_stored(v)]
         if held:
             job.learn_order()
-            ranked += [(_when(job, node), stored) for node, stored in held]
-    ranked.sort(key=lambda pair: -pair[0])
-    return [stored for _, stored in ranked]
+            for node, stored in held:
+                when[stored] = min(_when(job, node), when.get(stored, float("inf")))
+    return sorted(when, key=lambda stored: -when[stored])
 
 
 def _when(job: Job, node: Node) -> float:
@@ -36,4 +37,4 @@ def _when(job: Job, node: Node) -> float:
         waiting = [job.places.get(c, SOON) for c in job.followers.get(node, ()) if c in job.waiting]
         # Some that use it are not waiting: they are ready, or running.
         return min(waiting) if len(waiting) == job.uses[node] else SOON
-    return float("inf") if node in job.wanted else SOON
+    return float("inf") if node in job.wanted or node in job.held else SOON
