@@ -245,3 +245,10 @@ def test_names_of_tasks():
     assert name_of(gr.task(name="other")(scale.fn)) == "graphray.testing.tasks.scale"
     assert name_of(gr.reduce(scale, [1, 2, 3]).task) == name_of(scale)
     assert name_of(gr.call(functools.partial(scale.fn, by=3), 1).task) == "graphray.testing.tasks.scale"
+
+
+def test_the_last_state_of_an_iteration_is_written_once(tmp_path):
+    """It is the result, too: one file under two keys."""
+    assert gr.Graph(gr.iterate(scale, 1.0, steps=70)).compute(cache=tmp_path) == 2.0**70
+    first, second = tmp_path.glob("objects/*/*")
+    assert first.samefile(second)

@@ -482,10 +482,14 @@ class Machine:
         return {i: mark for i, mark in found.items() if mark}
 
     def _inherit(self, target: Node, result: Node) -> None:
-        """What a node is replaced by may depend on the root seed where its own digest does not say so."""
+        """What a node is replaced by may depend on the root seed where its own digest does not say so, or be stored."""
         cache = self.cache
-        if cache is not None and (result in self.seeded or cache.depends_on_seed(result)):
+        if cache is None:
+            return
+        if result in self.seeded or cache.depends_on_seed(result):
             self.seeded.add(target)
+        if result in cache.states:
+            cache.states[target] = cache.states[result]
 
     def _repeat(self, node: Node) -> bool:
         """A node takes the value of another that is the same."""

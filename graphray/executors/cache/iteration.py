@@ -1,8 +1,9 @@
 """States of iterations in the cache: an iteration continues from the last one that was stored.
 
-Beside the states themselves, which are entries like any others, there is a small record per iteration: which steps are
-stored, under which keys. It is written after the state it tells of, and before the superseded ones are removed; so at
-any moment what it says last is there, or was evicted.
+Beside the states themselves, which are entries under keys of the iteration's own (a call of the step outside of it may
+have the same result, and that stays), there is a small record per iteration: which steps are stored, under which keys.
+It is written after the state it tells of, and before the superseded ones are removed; so at any moment what it says
+last is there, or was evicted.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Keeper:
                 # Nested, so that a large one is sent as any other large argument is.
                 state = Node(VALUE, (self._cache.load(entry, node),), None, (), NESTED)
                 pin(state, digest)
+                self._cache.states[state] = key
                 self._cache.hits += 1
                 return chain, (step, state)
         return chain, None
@@ -71,12 +73,13 @@ class Keeper:
         digest = state._digest[1]
         if type(digest) is not bytes:
             return
-        key = self._cache.state_key(digest, state in self._seeded)
+        key = _key(chain, self._cache.value_key(digest, state in self._seeded))
         states = _read(self._cache, chain)
         if any([k == key for _, _, k in states]):
             return  # another run is further, or this one continues here
         if not self._cache.put(key, value, node, step=done, task=step.name, label=f"{step.name}: state {done:,}"):
             return
+        self._cache.states[state] = key
         states = sorted([*states, (done, digest, key)])
         superseded, states = states[:-keep], states[-keep:]
         _write(self._cache, chain, states)
@@ -112,6 +115,11 @@ def chain_of(cache: NodeCache, node: Node) -> str | None:
         return None
     text = b"iteration\0%d\0" % cache.seed + b"".join([*parts, digest])
     return hashlib.blake2b(text, digest_size=20).hexdigest()
+
+
+def _key(chain: str, key: bytes) -> bytes:
+    """What a state is kept under, given the key of its value."""
+    return hashlib.blake2b(b"state\0" + chain.encode() + key, digest_size=len(key)).digest()
 
 
 def _path(cache: NodeCache, chain: str) -> str:

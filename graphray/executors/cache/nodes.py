@@ -45,6 +45,8 @@ class NodeCache:
         self._spent: dict[Task, list[float]] = {}
         self._wanted: weakref.WeakKeyDictionary[Task, bool] = weakref.WeakKeyDictionary()
         self._warned: set[str] = set()
+        # Nodes whose value is a stored state of an iteration, and the key of that: see `iteration`.
+        self.states: weakref.WeakKeyDictionary[Node, bytes] = weakref.WeakKeyDictionary()
 
     @property
     def settings(self) -> CacheSettings:
@@ -133,15 +135,16 @@ class NodeCache:
         key = self.key(node)
         if key is None:
             return
-        key = self.state_key(node._digest[1], seeded)
-        if source is not None and self.key(source) is not None:
-            there = self.state_key(source._digest[1], seeded)
-            if self.cache.link(key, there):
-                self.stored += 1
-                return
+        key = self.value_key(node._digest[1], seeded)
+        there = self.states.get(node)
+        if there is None and source is not None and self.key(source) is not None:
+            there = self.value_key(source._digest[1], seeded)
+        if there is not None and self.cache.link(key, there):
+            self.stored += 1
+            return
         self.put(key, value(), node, seconds)
 
-    def state_key(self, digest: bytes, seeded: bool) -> bytes:
+    def value_key(self, digest: bytes, seeded: bool) -> bytes:
         """The key of a value, given whether it depends on the root seed beyond what its digest says."""
         return seeded_key(digest, self.seed) if seeded and not is_seeded(digest) else cache_key(digest, self.seed)
 

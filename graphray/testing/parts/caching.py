@@ -222,6 +222,20 @@ class Caching(Part):
         assert notes(path)[45:] == [f"step {i}" for i in range(30, 35)]
 
     @needs("dynamic")
+    def test_an_iteration_drops_no_states_but_its_own(self, executor: Executor, tmp_path: Path) -> None:
+        """Neither results of the same calls outside of it, nor the state that another iteration is at."""
+        path, cache = str(tmp_path / "notes"), tmp_path / "cache"
+        first = gr.call(tuple, [path, 0])
+        calls = gr.Graph([stepped(first), stepped(stepped(first))])
+        assert executor.compute(calls, cache=cache) == [(path, 1), (path, 2)]
+        executor.compute(gr.iterate(stepped, first, steps=4), cache=cache)
+        executor.compute(gr.iterate(stepped, first, steps=6, until=far_enough), cache=cache)
+        before = notes(path)
+        assert executor.compute(calls, cache=cache) == [(path, 1), (path, 2)]
+        assert executor.compute(gr.iterate(stepped, first, steps=5), cache=cache)[1] == 5
+        assert notes(path) == [*before, "step 4"]
+
+    @needs("dynamic")
     def test_an_iteration_with_an_end_continues(self, executor: Executor, tmp_path: Path) -> None:
         """`until` is asked of the stored state as well."""
         path, cache = str(tmp_path / "notes"), tmp_path / "cache"
