@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import graphray as gr
+from graphray.executors.retry import LONGEST, backoff
 from graphray.testing.tasks import add, note, notes
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no signals")
@@ -434,3 +435,10 @@ def test_a_timeout_ends_calls_that_tasks_have_returned(pool, node):
     with pytest.raises(gr.TaskTimeout, match="it was ended"):
         pool.run(node).result(timeout=30)
     assert pool.compute(tiny(3)) == pool.compute(tiny(3))
+
+
+def test_the_pause_before_an_attempt_grows_up_to_a_limit():
+    node = gr.task(retries=1000, backoff=0.5)(abs)(1)
+    assert 0.75 * 0.5 <= backoff(node, 1) <= 1.25 * 0.5
+    assert 0.75 * 4.0 <= backoff(node, 4) <= 1.25 * 4.0
+    assert max(backoff(node, failures) for failures in range(5, 1000)) == LONGEST

@@ -14,7 +14,7 @@ def backoff(node: Node, failures: int) -> float:
 
     Exponential back-off with jitter, so that calls that failed together do not meet again.
     """
-    import random
+    from random import SystemRandom  # the state of the others is the user's
 
-    delay = min(node._task._options["backoff"] * 2 ** min(failures - 1, 30), LONGEST)
-    return float(delay) * random.uniform(0.75, 1.25)
+    delay = node._task._options["backoff"] * 2 ** min(failures - 1, 30)
+    return float(min(delay * SystemRandom().uniform(0.75, 1.25), LONGEST))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import warnings
 from pathlib import Path
@@ -92,6 +93,14 @@ class Retrying(Part):
     def test_there_is_a_pause_before(self, executor: Executor, tmp_path: Path) -> None:
         """Give or take a quarter."""
         assert executor.compute(fail_slowly(str(tmp_path / "notes"))) > 0.22
+
+    def test_the_pause_leaves_the_users_random_numbers_alone(self, executor: Executor, tmp_path: Path) -> None:
+        """It is drawn, but not from those."""
+        random.seed(7)
+        expected = random.random()
+        random.seed(7)
+        executor.compute(fail_twice(str(tmp_path / "notes"), 2, OSError))
+        assert random.random() == expected
 
     def test_others_are_done_meanwhile(self, executor: Executor, tmp_path: Path) -> None:
         """Failing calls among many that do not."""
