@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graphray.graph.task import Task
 
 INLINE = 4096  # bytes of a buffer that still goes into the pickle
+CAUSES = 50  # exceptions that led to one another, of which an error tells; a loop may raise each from the one before
 
 _HEADER = struct.Struct("<Q")
 
@@ -184,16 +185,19 @@ class Names:
 # ---- errors
 
 
-def pack_error(error: BaseException, seen: tuple[BaseException, ...] = ()) -> Any:
+def pack_error(error: BaseException, seen: tuple[int, ...] = ()) -> Any:
     """An exception as plain data: itself where it survives pickling, its text, the user's frames, what caused it."""
     import traceback
 
     trace = users_traceback(error.__traceback__)
     frames = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(trace)]
     text = "".join(traceback.format_exception_only(error)).strip()
-    seen = (*seen, error)  # exceptions can be each other's cause
-    cause = error.__cause__ if error.__cause__ not in seen else None
-    context = error.__context__ if not error.__suppress_context__ and error.__context__ not in seen else None
+    seen = (*seen, id(error))  # exceptions can be each other's cause
+    full = len(seen) >= CAUSES
+    cause = error.__cause__ if not full and id(error.__cause__) not in seen else None
+    context = (
+        error.__context__ if not (full or error.__suppress_context__) and id(error.__context__) not in seen else None
+    )
     return (
         _body(error),
         text,

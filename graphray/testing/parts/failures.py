@@ -145,6 +145,14 @@ class Failures(Part):
         assert isinstance(error, ExceptionGroup)
         assert [type(e) for e in error.exceptions] == [ValueError, KeyError]
 
+    def test_errors_that_led_to_one_another_without_end(self, executor: Executor) -> None:
+        """A loop that tries again and again may raise each from the one before."""
+        error = caught(executor, gr.call(_raise_in_turn, 1500))
+        assert type(error) is OSError
+        assert error.args == (1499,)
+        assert error.__cause__ is not None
+        assert error.__cause__.args == (1498,)
+
     def test_the_cause_and_the_context(self, executor: Executor) -> None:
         """`raise … from …` is kept, and so is what was handled at the time."""
         error = caught(executor, fail_because("k"))
@@ -382,3 +390,14 @@ class Failures(Part):
 def divide_both(a: float, b: float) -> float:
     """A binary function that fails for some."""
     return a // b
+
+
+def _raise_in_turn(times: int) -> None:
+    last: OSError | None = None
+    for i in range(times):
+        try:
+            raise OSError(i) from last
+        except OSError as error:
+            last = error
+    if last is not None:
+        raise last
