@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import graphray as gr
-from graphray.executors import InProcess
+from graphray.executors import InProcess, failures
 from graphray.executors.cache.history import History
-from graphray.executors.events import CacheHit, Progressed, RunFinished
+from graphray.executors.events import CacheHit, NodeFailed, Progressed, RunFinished
 
 
 @gr.task
@@ -141,3 +141,19 @@ def test_an_engine_made_for_a_run_ends_with_its_cancelling() -> None:
     assert run._over.wait(10)
     with pytest.raises(gr.Cancelled):
         run.result()
+
+
+def test_what_many_failures_have_ahead_of_them_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand calls that fail before a chain of a thousand others would take a million steps else."""
+    asked = []
+    look = failures._following
+    monkeypatch.setattr(failures, "_following", lambda job, node: asked.append(node) or look(job, node))
+    node = gr.call(list, list(gr.map(int, ["no"] * 100)))
+    for _ in range(99):
+        node = gr.call(list, node)
+    seen: list[Any] = []
+    gr.Graph(node).compute(on_error="collect", progress=seen.append)
+    failed = [event for event in seen if type(event) is NodeFailed]
+    assert [event.skipped for event in failed] == [100] * 100
+    assert all("path int → list → list → list → … → list" in "".join(e.error.__notes__) for e in failed)
+    assert len(asked) < 1000

@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -41,12 +41,12 @@ def describe_place(error: BaseException, job: Job, node: Node, trail: Sequence[s
     Returns:
         The number of skipped nodes.
     """
-    names = [*trail, *_path(job, node)]
+    skipped, path = _ahead(job, node)
+    names = [*trail, node._task.name, *path]
     if len(names) > 9:
         names = [*names[:4], "…", *names[-4:]]
     if len(names) > 1:
         _note(error, f"path {' → '.join(names)}")
-    skipped = _downstream(job, node)
     if skipped:
         what = "1 node that needs its value is" if skipped == 1 else f"{skipped:,} nodes that need its value are"
         _note(error, f"{what} skipped")
@@ -74,24 +74,33 @@ def _following(job: Job, node: Node) -> Sequence[Node]:
     return job.consumers.get(node) or job.awaiting.get(node) or ()
 
 
-def _downstream(job: Job, node: Node) -> int:
-    """How many nodes need this one's value, at any distance."""
-    reached = {node}
-    work = [node]
+def _ahead(job: Job, node: Node) -> tuple[int, list[str]]:
+    """How many nodes need this one's value, at any distance; and names of the tasks after its own, to an output."""
+    following = tuple(_following(job, node))
+    found = job.ahead.get(following)
+    if found is None:
+        found = _downstream(job, following), _path(job, following)
+        if node in job.followers:  # else others may come to need it
+            job.ahead[following] = found
+    return found
+
+
+def _downstream(job: Job, following: Iterable[Node]) -> int:
+    reached = set(following)
+    work = list(reached)
     while work:
         for n in _following(job, work.pop()):
             if n not in reached:
                 reached.add(n)
                 work.append(n)
-    return len(reached) - 1
+    return len(reached)
 
 
-def _path(job: Job, node: Node) -> list[str]:
-    """Names of the tasks from a node to an output."""
-    names = [node._task.name]
-    while following := _following(job, node):
-        node = following[0]
-        names.append(node._task.name)
+def _path(job: Job, following: Sequence[Node]) -> list[str]:
+    names = []
+    while following:
+        names.append(following[0]._task.name)
+        following = _following(job, following[0])
     return names
 
 

@@ -115,6 +115,9 @@ class Job:
         self.consumers: dict[Node, list[Node]] = {}  # who waits for a node's value
         self.uses: dict[Node, int] = {}  # how many nodes have still to use a known value
         self.followers: dict[Node, list[Node]] = {}  # see `learn_order`
+        self.ahead: dict[
+            tuple[Node, ...], tuple[int, list[str]]
+        ] = {}  # by followers: what failures tell, see `failures`
         self.heights: dict[Node, int] = {}  # longest path to an output
         self.ready: list[Node] = []  # last in, first out
         self.requests: dict[Request, Node] = {}  # what its nodes ask of machines, and one that does
