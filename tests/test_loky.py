@@ -329,6 +329,26 @@ def test_lines_are_printed_whole_and_say_where_they_are_from():
         assert sorted([(int(m[1]), int(m[2])) for m in lines]) == [(i, i) for i in range(5000)]
 
 
+def test_a_close_that_is_interrupted_leaves_nothing(monkeypatch):
+    """By a Ctrl-C, while it waits for the processes."""
+    before = Holdings.now()
+    pool = gr.executors.Loky(2)
+    assert pool.compute(add(1, 2)) == 3
+    kind = type(get_context("loky").Process())
+    join, joined = kind.join, []
+
+    def interrupted(process, timeout=None):
+        joined.append(timeout)
+        if len(joined) == 1:
+            raise KeyboardInterrupt
+        join(process, timeout)
+
+    monkeypatch.setattr(kind, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    assert before.left_over() == []
+
+
 @gr.task
 def print_in_a_fork(folder):
     """Fork a process that opens files and prints; what is in the files then."""

@@ -230,22 +230,25 @@ class Loky(Executor):
                 p.control.close()
                 p.data.close()
         deadline = time.monotonic() + PATIENCE
-        for p in self._processes.values():
-            p.process.join(max(0.0, deadline - time.monotonic()))
-            if p.process.exitcode is None:
-                p.kill()
-                p.process.join()
-            p.close()
-        self._processes.clear()
-        if self._store is not None:
-            self._store.close()
-            self._store = None
-        self._selector.close()
-        wake_in, wake_out = self._wake_in, self._wake_out
-        self._wake_in = self._wake_out = -1  # a late call must not write into what gets these numbers next
-        if wake_in >= 0:
-            os.close(wake_in)
-            os.close(wake_out)
+        try:
+            for p in self._processes.values():
+                p.process.join(max(0.0, deadline - time.monotonic()))
+        finally:  # also after a Ctrl-C
+            for p in self._processes.values():
+                if p.process.exitcode is None:
+                    p.kill()
+                    p.process.join()
+                p.close()
+            self._processes.clear()
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            self._selector.close()
+            wake_in, wake_out = self._wake_in, self._wake_out
+            self._wake_in = self._wake_out = -1  # a late call must not write into what gets these numbers next
+            if wake_in >= 0:
+                os.close(wake_in)
+                os.close(wake_out)
 
     def abandon(self, job: Job) -> None:
         """Kill the workers that still run tasks of an interrupted run."""
