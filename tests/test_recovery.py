@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from loky.backend import get_context
 
 import graphray as gr
 from graphray.executors.retry import LONGEST, backoff
@@ -287,6 +289,31 @@ def array() -> np.ndarray:
 def needs_array(i: int, x=None) -> int:
     time.sleep(0.06)
     return i
+
+
+def test_a_pool_goes_on_where_no_more_processes_can_be_started(monkeypatch):
+    """With the workers that it has; a run that has none left fails, and the next one tries again."""
+
+    def refuse(process):
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    with gr.executors.Loky(2) as pool:
+        pool.compute(gr.Graph(gr.map(brief, range(4))))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(get_context("loky").Process()), "start", refuse)
+            run = gr.Graph(gr.map(brief, range(6))).run(pool)
+            time.sleep(0.1)
+            os.kill(next(iter(pool._processes.values())).pid, signal.SIGKILL)
+            assert [i for i, _ in run.result(timeout=30)] == list(range(6))
+            run = gr.Graph(gr.map(brief, range(6))).run(pool)
+            time.sleep(0.1)
+            for worker in list(pool._processes.values()):
+                os.kill(worker.pid, signal.SIGKILL)
+            with pytest.raises(OSError, match="no more processes"):
+                run.result(timeout=30)
+            with pytest.raises(OSError, match="no more processes"):
+                pool.compute(brief(1))
+        assert pool.compute(brief(1))[0] == 1
 
 
 def test_a_unit_that_was_taken_back_may_name_what_is_gone_by_then(pool):

@@ -154,7 +154,18 @@ class Loky(Executor):
         Those that wait aside with accelerators that they see are for the tasks that ask for these.
         """
         while self._missing(number):
-            self._spawn(*(self._vacant.pop() if self._vacant else ()))
+            self._spawn(*(self._vacant[-1] if self._vacant else ()))
+            del self._vacant[-1:]
+
+    def _refill(self, number: int) -> None:
+        """The same in the middle of runs, which go on with the processes that there are if no more can be started."""
+        try:
+            self._fill(number)
+        except OSError as error:  # the system has no more processes, say
+            self._start_again = time.monotonic() + START_AGAIN
+            if not self._processes:
+                for job in list(self._runs):
+                    self.post(JobClosed(job, error))
 
     def _lacks_one(self) -> bool:
         """Whether one of the workers' places is nobody's, nor kept for one that is starting."""
@@ -450,7 +461,7 @@ class Loky(Executor):
             if new:
                 self._false_starts = 0
             if new or time.monotonic() >= self._start_again:
-                self._fill(self.workers)
+                self._refill(self.workers)
         return events
 
     def _kill_late(self) -> float | None:
@@ -597,7 +608,7 @@ class Loky(Executor):
                     self._give_up(code)
                 return None  # those that are there go on without it
         self._leave_vacant(p)
-        self._fill(self.workers + self._spares_wanted)
+        self._refill(self.workers + self._spares_wanted)
         if not p.joined:
             return None
         aside = [other for other in self._processes.values() if other.ready and not other.joined]
