@@ -144,11 +144,11 @@ class Explanation:
 
 def explain(graph: Graph, cache: Any = None, inputs: Mapping[str, Any] | None = None, seed: int = 0) -> Explanation:
     """What running a graph would do; see `Graph.explain`."""
-    from graphray.executors.start import _bound
+    from graphray.executors.start import bound
 
     if type(seed) is not int:
         raise ValueError(f"seed= is an integer, not {seed!r}")
-    graph = _bound(graph, inputs or {})
+    graph = bound(graph, inputs or {})
     found = _open(graph, cache)
     explainer = _Explainer(graph, found, has_cache=cache is not None and cache is not False, seed=seed)
     history = _history(found)

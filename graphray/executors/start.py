@@ -54,7 +54,7 @@ def start(
 
         budget = parse_budget(memory)
     listeners = subscribers(progress)
-    graph = _bound(graph, inputs or {})
+    graph = bound(graph, inputs or {})
     kept = open_cache(cache, seed, graph)
     if kept is None and any(task.seed for task in graph.tasks):
         from graphray.graph.digest import digest_all
@@ -119,7 +119,12 @@ def _asks(graph: Graph) -> bool:
     return ITERATE in graph.tasks and any([n._args[0]._options["cache"] for n in graph.nodes if n._task is ITERATE])
 
 
-def _bound(graph: Graph, given: Mapping[str, Any]) -> Graph:
+def bound(graph: Graph, given: Mapping[str, Any]) -> Graph:
+    """A graph with values for its symbolic inputs: those given, else their defaults.
+
+    Raises:
+        TypeError: one has neither.
+    """
     inputs = graph.inputs
     missing = [name for name, default in inputs.items() if default is ... and name not in given]
     if missing:
