@@ -329,19 +329,20 @@ def test_lines_are_printed_whole_and_say_where_they_are_from():
         assert sorted([(int(m[1]), int(m[2])) for m in lines]) == [(i, i) for i in range(5000)]
 
 
-def test_a_close_that_is_interrupted_leaves_nothing(monkeypatch):
-    """By a Ctrl-C, while it waits for the processes."""
+@pytest.mark.parametrize("waiting_for", ["thread", "processes"])
+def test_a_close_that_is_interrupted_leaves_nothing(monkeypatch, waiting_for):
+    """By a Ctrl-C, while it waits."""
     before = Holdings.now()
     pool = gr.executors.Loky(2)
     assert pool.compute(add(1, 2)) == 3
-    kind = type(get_context("loky").Process())
+    kind = threading.Thread if waiting_for == "thread" else type(get_context("loky").Process())
     join, joined = kind.join, []
 
-    def interrupted(process, timeout=None):
+    def interrupted(one, timeout=None):
         joined.append(timeout)
         if len(joined) == 1:
             raise KeyboardInterrupt
-        join(process, timeout)
+        join(one, timeout)
 
     monkeypatch.setattr(kind, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -212,12 +212,17 @@ class Executor:
 
     def _end_workers(self, wait: bool) -> None:
         thread = self._thread
-        if thread is not None:
-            self._news.put(None)
-            self._wake()
-            thread.join()
-            atexit.unregister(self._close_at_exit)
-        self.stop(wait)
+        with contextlib.ExitStack() as then:  # the last one first, and all of them also after a Ctrl-C
+            then.callback(self._end_runs)
+            then.callback(self.stop, wait)
+            if thread is not None:
+                then.callback(atexit.unregister, self._close_at_exit)
+                then.callback(thread.join)
+                self._news.put(None)
+                self._wake()
+                thread.join()
+
+    def _end_runs(self) -> None:
         for run in list(self._runs.values()):
             self._end(run, cancelled())
 
