@@ -724,7 +724,8 @@ def test_what_has_no_content_is_named_with_its_place(case):
     with pytest.raises(Unhashable, match=message) as caught:
         hash_value(x)
     assert isinstance(caught.value, TypeError)
-    caught.value.__traceback__ = None  # pickled too, once Dask has been imported; and this one is deep
+    # Pickled too, once Dask has been imported; and these are deep.
+    caught.value.__traceback__ = caught.value.__cause__ = caught.value.__context__ = None
     copied = pickle.loads(pickle.dumps(caught.value))
     assert (str(copied), copied.reason, copied.path) == (str(caught.value), caught.value.reason, caught.value.path)
 

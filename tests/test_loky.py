@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from leaks import Holdings
-from loky.backend import get_context
+from loky.backend.context import LokyContext
 
 import graphray as gr
 from graphray.executors.events import NodeFailed, RunFinished
@@ -335,7 +335,7 @@ def test_a_close_that_is_interrupted_leaves_nothing(monkeypatch, waiting_for):
     before = Holdings.now()
     pool = gr.executors.Loky(2)
     assert pool.compute(add(1, 2)) == 3
-    kind = threading.Thread if waiting_for == "thread" else type(get_context("loky").Process())
+    kind = threading.Thread if waiting_for == "thread" else type(LokyContext().Process())
     join, joined = kind.join, []
 
     def interrupted(one, timeout=None):
@@ -373,7 +373,7 @@ def test_what_a_forked_process_prints_does_not_get_into_its_files(pool, tmp_path
 @posix
 def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(monkeypatch):
     """The second process cannot be started: the machine has no more of them, say."""
-    kind = type(get_context("loky").Process())
+    kind = type(LokyContext().Process())
     start, started = kind.start, []
 
     def fail(process):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from loky.backend import get_context
+from loky.backend.context import LokyContext
 
 import graphray as gr
 from graphray.executors.retry import LONGEST, backoff
@@ -300,7 +300,7 @@ def test_a_pool_goes_on_where_no_more_processes_can_be_started(monkeypatch):
     with gr.executors.Loky(2) as pool:
         pool.compute(gr.Graph(gr.map(brief, range(4))))
         with monkeypatch.context() as patch:
-            patch.setattr(type(get_context("loky").Process()), "start", refuse)
+            patch.setattr(type(LokyContext().Process()), "start", refuse)
             run = gr.Graph(gr.map(brief, range(6))).run(pool)
             time.sleep(0.1)
             os.kill(next(iter(pool._processes.values())).pid, signal.SIGKILL)
