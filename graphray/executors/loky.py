@@ -24,7 +24,7 @@ import time
 from loky.backend.context import LokyContext
 
 from graphray.errors import Failure, WorkerDied
-from graphray.executors import marker
+from graphray.executors import marker, threads
 from graphray.executors.base import Executor
 from graphray.executors.core import (
     Core,
@@ -69,16 +69,6 @@ KILLED_STARTS = 20  # the same where somebody kills them: that need not go on
 START_AGAIN = 10.0  # seconds after which that is tried again, where others do the work meanwhile
 LOOK = 0.5  # seconds between two looks at what is not needed any more, while nothing else happens
 GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is killed
-
-
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NPROC",  # XLA on CPU
-)
 
 
 class Loky(Executor):
@@ -195,8 +185,8 @@ class Loky(Executor):
         starts.
         """
         given = self._threads_given
-        threads = {v: str(self.threads_per_task) for v in _THREAD_VARIABLES if given or v not in os.environ}
-        return {**threads, **environment(accelerators), SAFE_PATH: "1"}
+        variables = {v: str(self.threads_per_task) for v in threads.VARIABLES if given or v not in os.environ}
+        return {**variables, **environment(accelerators), SAFE_PATH: "1"}
 
     def resources(self) -> Mapping[str, Any]:
         """What this machine has."""

@@ -10,8 +10,9 @@ Scheduler, Client ◀═════════════════ TLS, ce
 
 certificates   the authority made for a run, and TLS contexts that touch no disk
 quiet          Dask's scheduler and worker without their HTTP servers
-link           one connection to a node                                    (driver)
-openssh        the system's ssh: its command, and what its failures mean        (driver)
+program        a program on a node, over SSH, and messages to it           (driver; remote is its other end)
+link           that to a node that has joined                              (driver)
+openssh        the system's ssh: its command, and what its failures mean   (driver)
 agent          the program at its other end                                (node)
 node           a worker process                                            (node)
 engine         the executor

@@ -17,30 +17,38 @@ import sys
 import threading
 import time
 
-from graphray.executors.ssh.wire import Messages
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
     from graphray.executors.store.directory import Directory
 
-SILENCE = 30.0  # seconds without a word from the driver after which it is taken to be gone
+    class Line(Protocol):
+        """The agent's end of the connection."""
+
+        def send(self, message: bytes) -> None:
+            """Send a message."""
+
+        def receive(self) -> bytes:
+            """The next one."""
+
+
 PIECE = 32 << 10  # bytes of output in one message
 STARTS = 3  # times in a row that a worker may end before it is ready
 PATIENCE = 2.0  # seconds that workers have to end
+MUST_AGREE = ("graphray", "distributed", "cloudpickle")  # packages whose versions have to be those of the driver
 
 
 class Agent:
     """What runs on one node.
 
     Args:
-        messages: from and to the driver.
+        line: to the driver; `remote.Line`.
     """
 
-    def __init__(self, messages: Messages) -> None:
-        self.messages = messages
+    def __init__(self, line: Line) -> None:
+        self.line = line
         self.config: Mapping[str, Any] = {}
         self.folder: Directory | None = None  # of what workers spill, and the like
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
@@ -51,24 +59,26 @@ class Agent:
         self.false_starts = 0
         self.ending = False
         self.lock = threading.RLock()
-        self.heard = time.monotonic()
 
     def serve(self) -> None:
         """Do as the driver says, until it is gone."""
-        threading.Thread(target=self._listen_for_silence, daemon=True).start()
         try:
-            self.messages.send("hello", **about())
-            while (message := self.messages.receive()) is not None:
-                self.heard = time.monotonic()
-                kind, content = message
-                if kind == "stop":
-                    break
-                if kind != "ping":
-                    getattr(self, f"_do_{kind}")(**content)
-        except OSError:
+            self.tell("hello", **about())
+            while True:
+                kind, content = json.loads(self.line.receive())
+                getattr(self, f"_do_{kind}")(**content)
+        except (EOFError, OSError):
             pass
         finally:
             self.end()
+
+    def tell(self, kind: str, **content: Any) -> None:
+        """Tell the driver something.
+
+        Raises:
+            OSError: it is gone.
+        """
+        self.line.send(json.dumps([kind, content]).encode())
 
     def end(self) -> None:
         """End the workers: politely, then by SIGKILL."""
@@ -86,12 +96,6 @@ class Agent:
         if self.folder is not None:
             self.folder.remove()
 
-    def _listen_for_silence(self) -> None:
-        while time.monotonic() - self.heard < SILENCE:
-            time.sleep(1.0)
-        self.end()
-        os._exit(1)
-
     # ---- what the driver asks for
 
     def _do_probe(self, addresses: Sequence[str], port: int) -> None:
@@ -101,7 +105,7 @@ class Agent:
             with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=3.0):
                 found = address
                 break
-        self.messages.send("reached", address=found)
+        self.tell("reached", address=found)
 
     def _do_start(self, count: int, **config: Any) -> None:
         """Start workers."""
@@ -111,18 +115,18 @@ class Agent:
             try:
                 os.chdir(os.path.expanduser(config["directory"]))
             except OSError as error:
-                self.messages.send("failed", text=f"the working directory cannot be used: {error}")
+                self.tell("failed", text=f"the working directory cannot be used: {error}")
                 return
         try:
             sweep(disk_place())  # what agents have left that were killed
             self.folder = Directory(disk_place())
         except OSError as error:
-            self.messages.send("failed", text=f"there is no place for temporary files: {error}")
+            self.tell("failed", text=f"there is no place for temporary files: {error}")
             return
         self.config = config
         from graphray.executors.supply import find
 
-        self.messages.send("has", resources=find(config["resources"]))
+        self.tell("has", resources=find(config["resources"]))
         with self.lock:
             for _ in range(count):
                 self._spawn()
@@ -154,7 +158,7 @@ class Agent:
         name = f"{self.config['name']}/{self.numbered}"
         self.places[name] = accelerators, place
         if place is not None:
-            self.messages.send("refitted", worker=name, place=place, accelerators=list(accelerators))
+            self.tell("refitted", worker=name, place=place, accelerators=list(accelerators))
         seen = environment(tuple(accelerators))
         variables = {**os.environ, **seen, **self.config["environment"], "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
@@ -181,7 +185,7 @@ class Agent:
         source = getattr(process, stream)
         with contextlib.suppress(OSError, ValueError):
             while part := source.read1(PIECE):
-                self.messages.send("output", worker=name, stream=stream, text=part.decode(errors="replace"))
+                self.tell("output", worker=name, stream=stream, text=part.decode(errors="replace"))
 
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         _, status, usage = os.wait4(process.pid, 0)
@@ -196,9 +200,7 @@ class Agent:
         if ending:
             return
         with contextlib.suppress(OSError):
-            self.messages.send(
-                "exited", worker=name, code=code, memory=usage.ru_maxrss * 1024, ready=name in self.ready
-            )
+            self.tell("exited", worker=name, code=code, memory=usage.ru_maxrss * 1024, ready=name in self.ready)
             if self.false_starts < STARTS:
                 with self.lock:
                     if not self.ending and name not in self.ready:
@@ -207,7 +209,7 @@ class Agent:
                         self._spawn()
             elif not self.workers:
                 text = f"worker processes end before they are ready (exit code {code}); what they wrote says why"
-                self.messages.send("failed", text=text)
+                self.tell("failed", text=text)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -217,34 +219,27 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def about() -> dict[str, Any]:
     """What a driver wants to know of a node."""
-    import platform
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for package in ("graphray", "distributed", "cloudpickle", "numpy", "jax"):
+    for package in MUST_AGREE:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     return {
-        "python": platform.python_version(),
         "versions": versions,
         "connection": os.environ.get("SSH_CONNECTION", ""),
-        "machine": platform.node(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "pid": os.getpid(),
     }
 
 
-def main(mark: str) -> None:
+def main(line: Line) -> None:
     """The agent's whole life.
 
     Args:
-        mark: what is written first: what a login shell has said before it is no message.
+        line: to the driver; `remote.Line`.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end of standard input says as much, and lets us tidy up
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end of the line says as much, and lets us tidy up
     with contextlib.suppress(ValueError, OSError):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what anybody prints here goes beside the messages
-    sink.write(mark.encode())
-    Agent(Messages(sys.stdin.buffer, sink)).serve()
+    Agent(line).serve()

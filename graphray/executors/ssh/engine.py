@@ -12,11 +12,11 @@ import threading
 import time
 
 from graphray.errors import HostError
-from graphray.executors.core import Core, WorkerJoined, WorkerLeaves, WorkersExpected
+from graphray.executors import threads
+from graphray.executors.core import Core, JobClosed, WorkerJoined, WorkerLeaves, WorkersExpected
 from graphray.executors.dask.engine import Dask, Home, Place, _quietly
 from graphray.executors.ssh.hosts import Host, parse_hosts
-from graphray.executors.ssh.link import PROGRAM, Link
-from graphray.executors.ssh.openssh import command, explain, missing
+from graphray.executors.ssh.link import Link
 from graphray.executors.supply import given
 
 TYPE_CHECKING = False
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 HELLO = 30.0  # seconds that a node has to say that it is there
 EXIT = 2.0  # seconds to wait for the agent's word on how a worker ended
-
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NPROC",  # XLA on CPU
-)
 
 
 class Node:
@@ -114,6 +105,7 @@ class SSH(Dask):
         self._listen = listen
         self._scheduler: Any = None
         self._authority: Any = None
+        self._undo = contextlib.ExitStack()
 
     # ---- joining
 
@@ -140,8 +132,7 @@ class SSH(Dask):
         loop = self._io = self._start_loop()
         security = RunSecurity(self._authority.credentials("driver"))
 
-        self._silence = silenced()
-        self._silence.__enter__()
+        self._undo.enter_context(silenced())
 
         async def make() -> Any:
             with configure():
@@ -170,11 +161,7 @@ class SSH(Dask):
         return int(self._scheduler.address.rpartition(":")[2])
 
     def _connect_to(self, node: Node, forwards: Sequence[tuple[str, str]] = ()) -> None:
-        line = command(node.host, [node.host.interpreter, "-c", PROGRAM], forwards=forwards)
-        try:
-            node.link = Link(node.name, line, functools.partial(self._hear_node, node))
-        except FileNotFoundError:
-            raise missing() from None
+        node.link = Link(node.host, functools.partial(self._hear_node, node), forwards)
 
     def _admit(self, node: Node) -> None:
         """See that a node can take part, and have it start its workers.
@@ -186,7 +173,7 @@ class SSH(Dask):
         node.about = self._expect(node, "hello", deadline)
         problem = _unfit(node.about)
         if problem:
-            raise HostError(f"{node.name}: {problem}", host=node.host, reason="python-version")
+            raise HostError(f"{node.name}: {problem}", host=node.host, reason="packages")
         there, here = _addresses(node.about)
         if self._listen is not None:
             here = [self._listen]
@@ -227,7 +214,7 @@ class SSH(Dask):
         own = self._listen or "127.0.0.1"
         self._connect_to(node, [("R", f"127.0.0.1:0:{_bracketed(own)}:{self._port}")])
         self._expect(node, "hello", time.monotonic() + HELLO)
-        found = re.search(r"Allocated port (\d+) for remote forward", "".join(node.link.said))
+        found = re.search(r"Allocated port (\d+) for remote forward", node.link.said)
         if found is None:
             text = f"{node.name} cannot reach this machine, and its ssh server does not say which port it forwards"
             raise HostError(text, host=node.host, reason="forwarding-refused")
@@ -290,13 +277,16 @@ class SSH(Dask):
             if said == kind:
                 return content
             if said == "ended":
-                raise _why_not(node)
+                raise content["error"]
+            if said == "lacks":
+                text = f"{node.host.interpreter} on {node.name} has no {content['module']}; graphray nodes setup "
+                raise HostError(f"{text}{node.name} makes an environment that has", host=node.host, reason="packages")
             if said == "failed":
                 raise HostError(f"{node.name}: {content['text']}", host=node.host)
 
     # ---- what nodes say
 
-    def _hear_node(self, node: Node, link: Link, kind: str, content: dict[str, Any]) -> None:
+    def _hear_node(self, node: Node, kind: str, content: dict[str, Any]) -> None:
         """In a thread of the link's."""
         if not node.joined:
             node.heard.put((kind, content))
@@ -312,13 +302,15 @@ class SSH(Dask):
             node.resources = {k: tuple(v) if isinstance(v, list) else v for k, v in content["resources"].items()}
         elif kind == "refitted":
             node.fitted[content["worker"]] = content["place"], tuple(content["accelerators"])
-        elif kind in ("ended", "failed"):
-            self._say(("node_gone", node, content.get("text", "")))
+        elif kind == "ended":
+            self._say(("node_gone", node, content["error"]))
+        elif kind == "failed":
+            self._say(("node_gone", node, HostError(f"{node.name}: {content['text']}", host=node.host)))
 
     def _hear_wrote(self, worker: str, stream: str, text: str) -> None:
         self.printed(None, worker, "", stream, text)
 
-    def _hear_node_gone(self, node: Node, text: str) -> None:
+    def _hear_node_gone(self, node: Node, error: HostError) -> None:
         """A connection has ended: its workers are gone, or will be soon."""
         if node.gone or self._client is None:
             return
@@ -328,9 +320,6 @@ class SSH(Dask):
             if self._node_of(home) is node:
                 self._client.loop.add_callback(self._remove_worker, home.address)
         if all(n.gone for n in self._nodes):
-            from graphray.executors.core import JobClosed
-
-            error = _why_not(node)
             for job in list(self._runs):
                 self.post(JobClosed(job, error))
 
@@ -409,35 +398,19 @@ class SSH(Dask):
             with contextlib.suppress(Exception):
                 sync(self._io, self._scheduler.close, callback_timeout=5)
             self._scheduler = None
-            self._silence.__exit__(None, None, None)
+        self._undo.close()
         super()._stop_loop()
 
 
-def _why_not(node: Node) -> HostError:
-    """Why a connection ended."""
-    assert node.link is not None
-    status, said = node.link.process.returncode, "".join(node.link.said)
-    lacks = re.search(r"No module named '?(\w+)", said)
-    if lacks is not None and status == 1:
-        text = f"{node.host.interpreter} on {node.name} has no {lacks[1]}; make an environment that has it: graphray "
-        return HostError(f"{text}nodes setup {node.name}", host=node.host, reason="no-python")
-    return explain(node.host, status, said)
-
-
 def _environment(host: Host) -> dict[str, str]:
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(host.threads or 1))
-    return {**threads, "PYTHONSAFEPATH": "1", **host.env}
+    variables = dict.fromkeys(threads.VARIABLES, str(host.threads or 1))
+    return {**variables, "PYTHONSAFEPATH": "1", **host.env}
 
 
 def _unfit(about: Mapping[str, Any]) -> str:
-    import platform
     from importlib.metadata import version
 
-    mine = platform.python_version()
-    if about["python"].split(".")[:2] != mine.split(".")[:2]:
-        return f"it has Python {about['python']}, and here is {mine}: the first two numbers have to agree"
-    for package in ("graphray", "distributed"):
-        theirs = about["versions"].get(package)
+    for package, theirs in about["versions"].items():
         if theirs != version(package):
             return f"it has {package} {theirs}, and here is {version(package)}: they have to be the same"
     return ""
