@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import graphray as gr
+from graphray.executors.dask.seat import Shelf
 from graphray.testing import Capabilities, ExecutorSuite
 
 CLUSTER = """
@@ -148,6 +149,23 @@ def test_two_executors_on_one_cluster_do_not_meet(cluster):
         runs = [pool.run([both(i) for i in range(50)]) for pool in (one, other)]
         for run in runs:
             assert [int(array[0]) for *_, array in run.result()] == list(range(50))
+
+
+def test_executors_on_one_cluster_have_tasks_of_their_own(cluster):
+    """Each numbers its tasks for itself, and another is opened and closed between two runs of the first."""
+    add_up, multiply = gr.task(lambda *xs: sum(xs)), gr.task(lambda x, y: x * y)
+    with gr.executors.Dask(cluster) as one:
+        assert one.compute([add_up(1, 2), multiply(3, 4)]) == [3, 12]
+        with gr.executors.Dask(cluster) as other:
+            assert other.compute([multiply(3, 4), add_up(1, 2)]) == [12, 3]
+            assert one.compute([add_up(2, 2), multiply(4, 4)]) == [4, 16]
+        assert one.compute([add_up(3, 2), multiply(5, 4)]) == [5, 20]
+
+
+def test_a_worker_that_was_started_again_gives_its_results_other_names():
+    """Its name is that of the one before, of whose results others may have copies."""
+    before, after = [Shelf("worker").put_values([np.ones(50_000)])[0] for _ in range(2)]
+    assert before.key != after.key
 
 
 def test_results_are_gone_from_the_cluster_once_nobody_holds_them(cluster):

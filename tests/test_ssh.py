@@ -383,6 +383,23 @@ def shout(megabytes):
     return megabytes
 
 
+@gr.task
+def fork_and_print():
+    child = os.fork()
+    if not child:
+        print("a child's words", flush=True)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def test_what_a_forked_process_prints_comes_too(cluster, capfd):
+    printed = []
+    with gr.executors.SSH("n1", workers=1) as pool:
+        assert pool.compute(fork_and_print()) == 0
+        assert until(lambda: "a child's words" in "".join(printed) or printed.append(capfd.readouterr().out))
+    assert "".join(printed).count("a child's words") == 1
+
+
 def test_much_output_stops_nobody_and_stays_nowhere(cluster, capfd):
     def size():
         return psutil.Process().memory_info().rss

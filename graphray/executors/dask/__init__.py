@@ -9,4 +9,5 @@ Remote         ◀──── names of large results, which stay where they are
 
 engine   the executor                                        parcel   a pickled value as Dask holds and sends it
 remote   the driver's handle of a value that is elsewhere    seat     the worker's side
+values   what is sent, kept and fetched                      homes    the cluster's workers, to the driver
 """

@@ -20,7 +20,7 @@ import sys
 import time
 import uuid
 
-from graphray.errors import Failure, HostError
+from graphray.errors import HostError
 from graphray.executors.base import Executor
 from graphray.executors.carried import Luggage
 from graphray.executors.core import (
@@ -33,16 +33,14 @@ from graphray.executors.core import (
     WorkerLost,
     WorkersExpected,
 )
+from graphray.executors.dask.homes import GRACE, PATIENCE, Home, Place, end_process, leave, unfit
 from graphray.executors.dask.loop import Loop
 from graphray.executors.dask.remote import Remote
-from graphray.executors.holding import Holding
-from graphray.executors.mail import Book, Mail
+from graphray.executors.dask.values import Values, is_lost, locate
+from graphray.executors.mail import Mail
 from graphray.executors.process import signal_name
 from graphray.executors.protocol import ValuesLost
-from graphray.executors.store.segments import LEAST
-from graphray.executors.wire import Failed, dumps, loads, unpack_error
-from graphray.graph.containers import ATOMS, freeze, rewrite, weight
-from graphray.graph.sources import VALUE
+from graphray.executors.wire import dumps, loads, unpack_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,42 +49,10 @@ if TYPE_CHECKING:
 
     from graphray.executors.core import Unit
     from graphray.executors.run import BaseRun
-    from graphray.graph.node import Node
 
-GRACE = 1.0  # seconds that a task has to notice that its run was cancelled, before its process is ended
-PATIENCE = 5.0  # seconds for what is said to the cluster at the end
 CONNECTING = 10.0  # seconds that a scheduler has to answer
 BEHIND = 0.005  # seconds after which an answer that was quicker than what the unit said is looked at again
 GREETING = 30.0  # seconds that a worker has to say what it is
-
-
-class Place:
-    """One seat of a worker, as the driver knows it."""
-
-    def __init__(self, name: str, home: Home, book: Book) -> None:
-        self.name = name
-        self.home = home
-        self.book = book
-        self.unit = 0  # the last that it has begun
-
-
-class Home:
-    """A worker process of the cluster."""
-
-    def __init__(self, address: str, info: Mapping[str, Any]) -> None:
-        self.address = address
-        self.name = str(info.get("name", address))
-        self.threads = int(info.get("nthreads", 1))
-        self.nanny = bool(info.get("nanny"))
-        # What it was started with (`dask worker --resources "gpu=1"`), and its memory.
-        declared = {str(name): n for name, n in dict(info.get("resources") or {}).items()}
-        self.resources: dict[str, Any] = {"gpu": int(declared.pop("GPU", 0)), **declared}
-        if info.get("memory_limit"):
-            self.resources["memory"] = int(info["memory_limit"])
-        self.places: list[Place] = []
-        self.modules: set[str] = set()  # names of the driver's modules that it was sent
-        self.late = False  # we ended it, for a task of it took too long
-        self.ended = False  # we ended it, for what it ran was cancelled
 
 
 class Dask(Executor):
@@ -107,6 +73,7 @@ class Dask(Executor):
     name = "dask"
     shares_memory = False
     has_store = True
+    fits = False  # whether a process can be had that sees certain accelerators
 
     def __init__(self, cluster: Any) -> None:
         super().__init__()
@@ -116,12 +83,12 @@ class Dask(Executor):
         ):
             raise TypeError(f"Dask(…) takes a scheduler's address, a Client or a cluster, not {type(cluster).__name__}")
         self._cluster = cluster
-        self._core = Core(ahead=True, gangs=True)
-        self._core.locate = self._locate
+        self._core = Core(ahead=True, fits=self.fits, gangs=True)
+        self._core.locate = locate
         self._mail = Mail(self)
-        self._holding = Holding()
         self._luggage = Luggage()
         self._topic = uuid.uuid4().hex[:12]
+        self._values = Values(f"graphray-{self._topic}")
         self._client: Any = None
         self._own_client = False
         self._loop_thread: Loop | None = None
@@ -132,8 +99,6 @@ class Dask(Executor):
         self._deadlines: dict[int, tuple[float, bool]] = {}  # by unit: when its worker is ended, and whether it is late
         self._heard: dict[int, int] = {}  # by unit: messages of it that have come
         self._under_way: dict[int, tuple[Sequence[int], Sequence[str]]] = {}  # tasks and modules on their way, by unit
-        self._numbered = 0
-        self._probe: Any = None
         self._refusals: dict[str, BaseException] = {}
 
     @property
@@ -155,7 +120,7 @@ class Dask(Executor):
         else:
             self._client = self._connect(Client)
             self._own_client = True
-        client = self._client
+        client = self._values.client = self._client
         client.subscribe_topic("all", self._on_cluster)
         client.subscribe_topic(self._topic, self._on_message)
         for address, info in client.scheduler_info(n_workers=-1)["workers"].items():
@@ -193,14 +158,19 @@ class Dask(Executor):
     def _on_message(self, event: Any) -> None:
         self._say(("said", event[1]))
 
-    async def _greet(self, home: Home, names: list[str]) -> None:
+    async def _greet(self, home: Home) -> None:
         """Have a worker make its seats."""
         from graphray.executors.dask import seat
 
         try:
             answers = await asyncio.wait_for(
                 self._client._run(
-                    seat.greet, names, self._topic, self._client.id, list(sys.path), workers=[home.address]
+                    seat.greet,
+                    {p.seat: p.name for p in home.places},
+                    self._topic,
+                    self._client.id,
+                    list(sys.path),
+                    workers=[home.address],
                 ),
                 GREETING,
             )
@@ -211,6 +181,7 @@ class Dask(Executor):
     def stop(self, wait: bool) -> None:
         """Leave the cluster; what still runs there of ours is ended."""
         client, self._client = self._client, None
+        self._values.client = None
         if client is not None:
             self._leave_cluster(client)
         self._stop_loop()
@@ -227,7 +198,7 @@ class Dask(Executor):
                 client.cancel(futures, force=True, asynchronous=False)
         busy = {self._places[w].home: (self._places[w], u) for w, u in self._core.units.items() if w in self._places}
         with contextlib.suppress(Exception):
-            client.sync(_leave, client, list(self._homes.values()), busy)
+            client.sync(leave, client, list(self._homes.values()), busy)
         for topic in ("all", self._topic):
             with contextlib.suppress(Exception):
                 client.unsubscribe_topic(topic)
@@ -240,7 +211,7 @@ class Dask(Executor):
     def _end_unit(self, place: Place, unit: Unit, late: bool) -> None:
         """End a worker's process if it is still at a unit; its nanny, if it has one, makes another."""
         place.home.late, place.home.ended = late, not late
-        self._client.loop.add_callback(_end_process, self._client, place, unit.id)
+        self._client.loop.add_callback(end_process, self._client, place, unit.id)
 
     def abandon(self, job: Job) -> None:
         """End the workers that still run tasks of an interrupted run."""
@@ -257,9 +228,8 @@ class Dask(Executor):
             return
         self._units[unit.id] = unit
         try:
-            letter = self._mail.letter(
-                unit, place.book, functools.partial(self._hold, unit.job), functools.partial(self._travelling, unit)
-            )
+            hold = functools.partial(self._values.hold, unit.job)
+            letter = self._mail.letter(unit, place.book, hold, functools.partial(self._values.travelling, unit))
             inputs: list[Remote] = []
             Remote.letter = inputs
             try:
@@ -278,7 +248,7 @@ class Dask(Executor):
         self._under_way[unit.id] = new, [m[0] for m in modules]
         future = self._client.submit(
             seat.run_unit,
-            place.name,
+            place.seat,
             frames,
             [r.future for r in inputs],
             modules,
@@ -296,23 +266,8 @@ class Dask(Executor):
             answer, sent = await future
             self._say(("answered", unit, loads([answer.frames[0], *map(bytearray, answer.frames[1:])]), sent))
         except (Exception, asyncio.CancelledError) as error:
-            lost = await self._find_lost(inputs)
+            lost = await self._values.find_lost(inputs)
             self._say(("unanswered", unit, error, lost))
-
-    async def _find_lost(self, remotes: list[Remote]) -> list[Remote]:
-        """Those of some values that no worker has any more."""
-        client = self._client
-        if client is None or not remotes:
-            return []
-        try:
-            held = await client.scheduler.who_has(keys=[r.future.key for r in remotes])
-        except Exception:  # the scheduler is gone
-            return []
-        for r in remotes:
-            holders = held.get(r.future.key)
-            if holders:
-                r.home = holders[0]
-        return [r for r in remotes if not held.get(r.future.key)]
 
     def recall_unit(self, unit: Unit, cancelled: bool) -> None:
         """Ask for what a worker has not begun."""
@@ -328,7 +283,7 @@ class Dask(Executor):
 
         try:
             address = place.home.address
-            answers = await self._client._run(seat.recall, place.name, unit.id, cancelled, workers=[address])
+            answers = await self._client._run(seat.recall, place.seat, unit.id, cancelled, workers=[address])
             self._say(("recalled", unit, answers[address]))
         except Exception:  # it is gone, which we are told otherwise
             pass
@@ -346,97 +301,17 @@ class Dask(Executor):
 
     # ---- values
 
-    def _put(self, value: Any) -> Remote:
-        """Have a value of the driver's own on a worker of the cluster, from where it goes to others."""
-        from graphray.executors.dask.parcel import Parcel
-
-        parcel = Parcel.of(freeze(value))
-        self._numbered += 1
-        key = f"graphray-{self._topic}-driver-{self._numbered}"
-        futures = self._client.scatter({key: parcel}, hash=False)
-        future = futures[key]
-        return Remote(future, parcel.nbytes, "")
-
-    def _hold(self, job: Job, node: Node, x: Any) -> Any:
-        if weight(x) < LEAST:
-            return x
-        return self._holding.hold(job, node, x, self._put, lambda held: not held.lost)
-
-    def _travelling(self, unit: Unit, node: Node, value: Any) -> Any:
-        """What is sent in place of a value from outside."""
-        kind = type(value)
-        if kind in ATOMS or kind is Remote:
-            return value
-        if kind is Failure:
-            return Failed()
-        if node._task is VALUE:
-            return rewrite(value, lambda x: x if type(x) is Remote else self._hold(unit.job, node, x))
-        put = rewrite(value, lambda x: x if type(x) is Remote or weight(x) < LEAST else self._put(x))
-        if put is not value:  # from here on the books have that: it is sent once
-            unit.inputs[node] = put
-            if node in unit.job.values:
-                unit.job.values[node] = put
-        return put
-
-    def _adopt(self, place: Place, value: Any) -> Any:
-        """A value as it came, or its handle if it stayed where it was made."""
-        from graphray.executors.dask.seat import Placed
-
-        kind = type(value)
-        if kind in ATOMS:
-            return value
-        if kind is Placed:
-            from distributed import Future
-
-            in_memory: Any = "memory"
-            return Remote(Future(value.key, self._client, state=in_memory), value.nbytes, place.home.address)
-        return freeze(value)
-
     def load(self, value: Any) -> Any:
         """A value, fetched if it is elsewhere."""
         return self.load_all({None: value})[None]
 
     def load_all(self, values: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Values, those that are elsewhere fetched, all at once.
-
-        Raises:
-            WorkerDied: one is lost.
-        """
-        from graphray.errors import WorkerDied
-
-        remotes: dict[str, Remote] = {}
-
-        def note(x: Any) -> Any:
-            if type(x) is Remote:
-                remotes[x.future.key] = x
-            return x
-
-        for value in values.values():
-            if type(value) not in ATOMS:
-                rewrite(value, note)
-        if not remotes:
-            return dict(values)
-        client = self._client
-        if client is None:
-            raise RuntimeError(
-                "the executor is closed, and with it the results that were still on its cluster are gone"
-            )
-        found = client.gather([r.future for r in remotes.values()], errors="skip")
-        if len(found) < len(remotes):
-            raise WorkerDied("a result was lost with the worker that had it")
-        opened = {key: parcel.open() for key, parcel in zip(remotes, found, strict=True)}
-        return {
-            k: v if type(v) in ATOMS else rewrite(v, lambda x: opened[x.future.key] if type(x) is Remote else x)
-            for k, v in values.items()
-        }
-
-    def _locate(self, value: Any) -> tuple[int, str]:
-        """How large a value is, and the worker process that has it."""
-        return (value.nbytes, value.home) if type(value) is Remote else (0, "")
+        """Values, those that are elsewhere fetched, all at once."""
+        return self._values.fetch(values)
 
     def _end(self, run: BaseRun, error: BaseException | None) -> None:
         super()._end(run, error)
-        self._holding.end_job(run.job)
+        self._values.end_job(run.job)
 
     # ---- news in
 
@@ -470,14 +345,14 @@ class Dask(Executor):
         names = [home.name if home.threads == 1 else f"{home.name}#{i}" for i in range(home.threads)]
         taken = {p.name for h in self._homes.values() for p in h.places}
         names = [n if n not in taken else f"{n}@{address}" for n in names]
-        home.places = [Place(n, home, self._mail.book()) for n in names]
+        home.places = [Place(n, f"{self._topic}:{n}", home, self._mail.book()) for n in names]
         self._expect_workers()
-        self._client.loop.add_callback(self._greet, home, names)
+        self._client.loop.add_callback(self._greet, home)
 
     def _hear_greeted(self, home: Home, found: Mapping[str, Any]) -> None:
         if self._homes.get(home.address) is not home:
             return
-        problem = _unfit(found)
+        problem = unfit(found)
         if problem:
             self._hear_refused(home, HostError(problem))
             return
@@ -539,31 +414,14 @@ class Dask(Executor):
 
     async def _look_for_lost(self) -> None:
         """A worker is gone: which values went with it?"""
-        remotes = self._all_remotes()
-        lost = await self._find_lost(remotes)
+        lost = await self._values.find_lost(self._values.known(list(self._runs)))
         if lost:
             self._say(("lost", lost))
-
-    def _all_remotes(self) -> list[Remote]:
-        found: dict[str, Remote] = {}
-
-        def note(x: Any) -> Any:
-            if type(x) is Remote:
-                found[x.future.key] = x
-            return x
-
-        for job in list(self._runs):
-            for value in list(job.values.values()):
-                if type(value) not in ATOMS:
-                    rewrite(value, note)
-        for remote in self._holding.all():
-            note(remote)
-        return list(found.values())
 
     def _hear_lost(self, lost: list[Remote]) -> ValuesLost:
         for r in lost:
             r.lost = True
-        return ValuesLost(_is_lost)
+        return ValuesLost(is_lost)
 
     def _hear_answered(self, unit: Unit, message: Any, sent: int, waited: float = 0.0) -> UnitDone | None:
         place = self._places.get(unit.worker)
@@ -583,7 +441,7 @@ class Dask(Executor):
         if message[0] == "void":
             place.book.tables.pop(unit.id, None)
             return UnitDone(unit.worker, unit, {}, unit.nodes)
-        return self._mail.done(unit, place.book, message[2], functools.partial(self._adopt, place))
+        return self._mail.done(unit, place.book, message[2], functools.partial(self._values.adopt, place.home.address))
 
     def _hear_unanswered(self, unit: Unit, error: BaseException, lost: list[Remote]) -> UnitDone | None:
         """A unit's task ended without an answer: it was cancelled, its worker died, or its inputs are lost."""
@@ -619,7 +477,7 @@ class Dask(Executor):
             self._forget_unit(unit)
             place.book.tables.pop(unit.id, None)
             if future is not None:
-                self._client.loop.add_callback(_quietly, self._client._cancel, [future])
+                self._client.loop.add_callback(quietly, self._client._cancel, [future])
             return UnitRecalled(unit, unit.nodes)
         return UnitRecalled(unit, [place.book.tables[unit.id][i] for i in found])
 
@@ -677,45 +535,8 @@ class Dask(Executor):
         return soon
 
 
-def _is_lost(value: Any) -> bool:
-    return type(value) is Remote and value.lost
-
-
-async def _end_process(client: Any, place: Place, unit: int) -> None:
-    """By itself, which is quick; by its nanny, where it is too busy even for that."""
-    from graphray.executors.dask import seat
-
-    home = place.home
-    only = [home.address]
-    with contextlib.suppress(Exception):
-        run = client._run(seat.end, place.name, unit, workers=only, on_error="ignore")
-        answers = await asyncio.wait_for(run, GRACE)
-        if home.address in answers:  # it was done with that
-            home.late = home.ended = False
-            return
-    for _ in range(10):
-        if home.address not in (await client.scheduler.identity(n_workers=-1))["workers"]:
-            return
-        await asyncio.sleep(GRACE / 10)
-    if home.nanny:
-        with contextlib.suppress(Exception):
-            await client._restart_workers(only, timeout=PATIENCE, raise_for_error=False)
-
-
-async def _leave(client: Any, homes: list[Home], busy: Mapping[Home, tuple[Place, Unit]]) -> None:
-    from graphray.executors.dask import seat
-
-    def farewell(home: Home) -> Any:
-        if home in busy:
-            place, unit = busy[home]
-            return _end_process(client, place, unit.id)
-        names = [p.name for p in home.places]
-        return client._run(seat.leave, names, workers=[home.address], on_error="ignore")
-
-    await asyncio.wait_for(asyncio.gather(*map(farewell, homes), return_exceptions=True), PATIENCE)
-
-
-async def _quietly(do: Any, *args: Any, **options: Any) -> None:
+async def quietly(do: Any, *args: Any, **options: Any) -> None:
+    """Do something that may be too late."""
     with contextlib.suppress(Exception):
         await do(*args, **options)
 
@@ -723,21 +544,6 @@ async def _quietly(do: Any, *args: Any, **options: Any) -> None:
 def _of_dask(error: BaseException) -> bool:
     """Whether it says something about the cluster, not about the unit."""
     return type(error).__module__.startswith("distributed")
-
-
-def _unfit(found: Mapping[str, Any]) -> str:
-    """Why a worker cannot run our units; empty if it can."""
-    import platform
-
-    from graphray import __version__
-
-    mine = platform.python_version_tuple()
-    if tuple(found["python"][:2]) != mine[:2]:
-        theirs = ".".join(found["python"])
-        return f"it has Python {theirs}, and here is {'.'.join(mine)}: the first two numbers have to agree"
-    if found["graphray"] != __version__:
-        return f"it has graphray {found['graphray']}, and here is {__version__}: they have to be the same"
-    return ""
 
 
 def _import_distributed() -> None:

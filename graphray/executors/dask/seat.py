@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import functools
 import os
+import secrets
 import sys
 import threading
 
@@ -34,17 +35,21 @@ if TYPE_CHECKING:
 
 PIECE = 8 << 10  # characters of what is printed that travel in one message: the scheduler keeps the last thousand
 
-_seats: dict[str, Seat] = {}  # of this process, by name
+_seats: dict[str, Seat] = {}  # of this process, also those of other engines
 _making = threading.Lock()
 _here: contextvars.ContextVar[Seat | None] = contextvars.ContextVar("graphray_seat", default=None)
 _inputs: contextvars.ContextVar[Sequence[Parcel]] = contextvars.ContextVar("graphray_inputs")
 
 
 class Shelf:
-    """Where a seat puts large results: with the worker's data, under keys that the driver's client then holds."""
+    """Where a seat puts large results: with the worker's data, under keys that the driver's client then holds.
 
-    def __init__(self, seat: str) -> None:
-        self.seat = seat
+    Args:
+        prefix: of these keys. There is something of this process's own in them: the one before may have had its name.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = f"{prefix}-{secrets.token_hex(4)}"
         self.read = 0
         self.written = 0
         self.put: dict[str, Parcel] = {}  # of the unit in work
@@ -78,7 +83,7 @@ class Shelf:
                 continue
             parcel = Parcel.packed(frames)
             self._numbered += 1
-            key = f"{self.seat}-{self._numbered}"
+            key = f"{self._prefix}-{self._numbered}"
             self.put[key] = parcel
             self.written += parcel.nbytes
             known[id(v)] = Placed(key, parcel.nbytes)
@@ -204,9 +209,17 @@ def open_input(number: int) -> Any:
 
 
 def greet(
-    names: Sequence[str], topic: str, client: str, path: Sequence[str], dask_worker: Any = None
+    names: Mapping[str, str], topic: str, client: str, path: Sequence[str], dask_worker: Any = None
 ) -> Mapping[str, Any]:
-    """A worker joins: make its seats; what it is. The last argument is given by Dask."""
+    """A worker joins: make its seats; what it is.
+
+    Args:
+        names: of the seats in this process, with those by which the core knows them.
+        topic: see `Seat`.
+        client: see there.
+        path: where the driver finds modules.
+        dask_worker: Dask's, which gives it.
+    """
     import platform
 
     from graphray import __version__
@@ -216,45 +229,44 @@ def greet(
         if entry not in sys.path:
             sys.path.append(entry)
     with _making:
-        for name in names:
-            _seats[name] = Seat(name, dask_worker, topic, client)
+        for seat, name in names.items():
+            _seats[seat] = Seat(name, dask_worker, topic, client)
         _take_streams()
     return {
         "pid": os.getpid(),
         "python": platform.python_version_tuple(),
         "graphray": __version__,
-        "machine": platform.node(),
     }
 
 
 def run_unit(
-    name: str, frames: Sequence[Any], inputs: Sequence[Parcel], modules: Sequence[Module]
+    seat: str, frames: Sequence[Any], inputs: Sequence[Parcel], modules: Sequence[Module]
 ) -> tuple[Parcel, int]:
     """Run a unit on a seat; `modules` are those of the driver's that this process has not been sent before."""
     if modules:
         unpack(modules)
-    return _seats[name].run(frames, inputs)
+    return _seats[seat].run(frames, inputs)
 
 
-def recall(name: str, unit: int, cancelled: bool) -> list[int] | bool | None:
+def recall(seat: str, unit: int, cancelled: bool) -> list[int] | bool | None:
     """See `Seat.recall`; None too where the seat is not there."""
-    seat = _seats.get(name)
-    return seat.recall(unit, cancelled) if seat is not None else None
+    found = _seats.get(seat)
+    return found.recall(unit, cancelled) if found is not None else None
 
 
-def leave(names: Sequence[str]) -> None:
+def leave(seats: Sequence[str]) -> None:
     """The engine is closed."""
     with _making:
-        for name in names:
-            _seats.pop(name, None)
+        for seat in seats:
+            _seats.pop(seat, None)
         if not _seats:
             _give_streams_back()
 
 
-def end(name: str, unit: int) -> bool:
+def end(seat: str, unit: int) -> bool:
     """End this process if it is at a unit; if it is not, say so."""
-    seat = _seats.get(name)
-    if seat is not None and seat.unit == unit and seat.machine is not None:
+    found = _seats.get(seat)
+    if found is not None and found.unit == unit and found.machine is not None:
         os._exit(1)
     return False
 
@@ -288,3 +300,8 @@ def _tell(name: str, stream: Any, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.write(text)
             stream.flush()
+
+
+if hasattr(os, "register_at_fork"):
+    # What a process prints that a task forks is not a task's: there is nobody in it who could send it.
+    os.register_at_fork(after_in_child=_give_streams_back)
