@@ -52,8 +52,8 @@ class HostError(GraphrayError):
         host: the `Host`, or None where it is this machine that lacks something.
         reason: the same for programs, in a word: "unknown-host", "unreachable", "refused", "timeout", "closed",
             "host-key-unknown", "host-key-changed", "host-key-revoked", "permission-denied", "forwarding-refused",
-            "no-common-algorithm", "ssh-configuration", "no-ssh", "no-python", "python-version", "packages", "setup", "ended",
-            "failed".
+            "no-common-algorithm", "ssh-configuration", "no-ssh", "no-python", "python-version", "packages",
+            "setup", "ended", "failed".
     """
 
     def __init__(self, message: str, *, host: Host | None = None, reason: str = "failed") -> None:

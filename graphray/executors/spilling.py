@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphray.executors.store.registry import Stored, find_stored
-from graphray.graph.containers import ATOMS
+from graphray.executors.store.registry import Stored
+from graphray.graph.containers import ATOMS, instances
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def least_soon_needed(jobs: Iterable[Job]) -> list[Stored]:
     when: dict[Stored, float] = {}
     for job in jobs:
         known = {**dict(job.held.items()), **job.values}  # what a growing run holds for its user, and what is in use
-        held = [(n, s) for n, v in known.items() if type(v) not in ATOMS for s in find_stored(v)]
+        held = [(n, s) for n, v in known.items() if type(v) not in ATOMS for s in instances(v, Stored)]
         if held:
             job.learn_order()
             for node, stored in held:

@@ -107,6 +107,21 @@ def _itself(x: Any) -> Any:
     return x
 
 
+def instances(x: Any, kind: type) -> list[Any]:
+    """The leaves of a type in a structure."""
+    if type(x) in ATOMS:
+        return []
+    found: list[Any] = []
+
+    def note(leaf: Any) -> Any:
+        if type(leaf) is kind:
+            found.append(leaf)
+        return leaf
+
+    rewrite(x, note)
+    return found
+
+
 def read_only(x: Any) -> Any:
     """A leaf as a task gets it: a numpy array becomes a read-only view of itself, anything else is passed as it is.
 

@@ -13,8 +13,8 @@ import time
 
 from graphray.errors import HostError
 from graphray.executors import threads
-from graphray.executors.core import Core, JobClosed, WorkerJoined, WorkerLeaves, WorkersExpected
-from graphray.executors.dask.engine import Dask, Home, Place, _quietly
+from graphray.executors.core import JobClosed, WorkerJoined, WorkerLeaves, WorkersExpected
+from graphray.executors.dask.engine import Dask, quietly
 from graphray.executors.ssh.hosts import Host, parse_hosts
 from graphray.executors.ssh.link import Link
 from graphray.executors.supply import given
@@ -23,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from graphray.executors.dask.homes import Home, Place
 
 HELLO = 30.0  # seconds that a node has to say that it is there
 EXIT = 2.0  # seconds to wait for the agent's word on how a worker ended
@@ -74,6 +76,7 @@ class SSH(Dask):
     """
 
     name = "ssh"
+    fits = True  # the processes are ours: one can take another's place
 
     def __init__(
         self,
@@ -89,8 +92,6 @@ class SSH(Dask):
         listen: str | None = None,
     ) -> None:
         super().__init__("")
-        self._core = Core(ahead=True, fits=True, gangs=True)  # processes are ours: one can take another's place
-        self._core.locate = self._locate
         self._for_all = {
             "workers": workers,
             "threads": threads_per_task,
@@ -356,7 +357,7 @@ class SSH(Dask):
         self._core.seats.pop(worker, None)
         seat.home.places.remove(seat)
         node.link.send("refit", worker=seat.home.name, accelerators=list(accelerators), place=place)
-        self._client.loop.add_callback(_quietly, self._retire, seat.home.address)
+        self._client.loop.add_callback(quietly, self._retire, seat.home.address)
 
     async def _retire(self, address: str) -> None:
         await self._scheduler.retire_workers(workers=[address], close_workers=True, stimulus_id="graphray-refit")

@@ -5,7 +5,8 @@ memory (`/dev/shm`); where that is full, or too much for the run's memory budget
 
     directory   the folder of an executor's segments; goes with it, or is swept by a later start
     mapping     a file's bytes in this process
-    registry    the driver's books: which segments there are, who made them, which are in use   (`Registry`)
-    stored      the driver's handle of a value, which holds its segments                        (`Stored`)
+    segments    what the two sides say to each other: where the bytes of a value are
+    registry    the driver's books: which segments there are, which are in use (`Registry`), and its handle of a value,
+                which holds its segments (`Stored`)
     workshop    the worker's side: opens what it is sent, writes what it returns                (`Workshop`)
 """

@@ -449,19 +449,6 @@ def _names_in(folder: str) -> list[str]:
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 
 
-def find_stored(x: Any) -> list[Stored]:
-    """The stored values in a structure."""
-    found: list[Stored] = []
-
-    def note(y: Any) -> Any:
-        if type(y) is Stored:
-            found.append(y)
-        return y
-
-    rewrite(x, note)
-    return found
-
-
 def loaded(x: Any) -> Any:
     """A structure with the values themselves in place of stored ones."""
     return rewrite(x, lambda y: y.load() if type(y) is Stored else y)
