@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from graphray.cli.pipeline import Pipeline
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
+class Formatter(argparse.RawDescriptionHelpFormatter):
     """Descriptions as they are written, and room for the options beside what they do."""
 
     def __init__(self, prog: str, **options: Any) -> None:
@@ -29,7 +29,7 @@ def add_command(commands: Any, name: str, summary: str, *, description: str, exa
         help=summary,
         description=description,
         epilog=f"examples:\n{examples}",
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
         add_help=False,
     )

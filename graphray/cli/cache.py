@@ -8,6 +8,7 @@ import os
 import re
 import sys
 
+from graphray.cli.actions import add_action, add_command_with_actions
 from graphray.cli.errors import FAILED, OK, UsageError
 from graphray.cli.streams import colour, columns, put, say
 
@@ -49,16 +50,9 @@ _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 def add_parser(commands: Any) -> None:
     """Describe the arguments."""
-    parser = commands.add_parser(
-        "cache",
-        help="look at kept results, and remove some",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=_Formatter,
-        allow_abbrev=False,
+    actions = add_command_with_actions(
+        commands, "cache", "look at kept results, and remove some", description=DESCRIPTION, epilog=EXAMPLES
     )
-    parser.set_defaults(parser=parser, run=_no_action)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
 
     ls = _add(actions, "ls", _ls, "list what is kept")
     ls.add_argument("--task", metavar="NAME", help="of this task only: its name, with or without the module")
@@ -88,43 +82,14 @@ def add_parser(commands: Any) -> None:
     _add(actions, "path", _path, "print the directory")
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Descriptions as they are written, and room for the options beside what they do."""
-
-    def __init__(self, prog: str, **options: Any) -> None:
-        super().__init__(prog, max_help_position=28, **options)
-
-
 def _add(actions: Any, name: str, run: Any, summary: str, description: str = "") -> argparse.ArgumentParser:
-    sentence = f"{summary[0].upper()}{summary[1:]}."
-    text = f"{sentence}\n\n{description}" if description else sentence
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name, help=summary, description=text, formatter_class=_Formatter, allow_abbrev=False
-    )
+    parser = add_action(actions, name, run, summary, description)
     parser.add_argument(
         "--cache",
         metavar="DIR",
         help="the cache; default: $GRAPHRAY_CACHE, else $XDG_CACHE_HOME/graphray, else ~/.cache/graphray",
     )
-    parser.set_defaults(run=_guarded(run), parser=parser)
     return parser
-
-
-def _guarded(run: Any) -> Any:
-    def guarded(args: argparse.Namespace) -> int:
-        try:
-            return int(run(args))
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise UsageError(str(error)) from error
-
-    return guarded
-
-
-def _no_action(args: argparse.Namespace) -> int:
-    args.parser.print_help(sys.stderr)
-    return 2
 
 
 # ---- what is asked for

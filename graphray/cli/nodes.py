@@ -6,8 +6,8 @@ import argparse
 import sys
 import threading
 
-from graphray.cli.arguments import _Formatter
-from graphray.cli.errors import FAILED, OK, UsageError
+from graphray.cli.actions import add_action, add_command_with_actions
+from graphray.cli.errors import FAILED, OK
 from graphray.cli.streams import colour, columns, put, say
 
 TYPE_CHECKING = False
@@ -43,16 +43,13 @@ finished. pip's configuration on each host applies."""
 
 def add_parser(commands: Any) -> None:
     """Describe the arguments."""
-    parser = commands.add_parser(
+    actions = add_command_with_actions(
+        commands,
         "nodes",
-        help="look at machines to join over SSH, and set them up",
+        "look at machines to join over SSH, and set them up",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=_Formatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(parser=parser, run=_no_action)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
 
     check = _add(actions, "check", _check, "say what hosts are like, and whether they can be used", timeout=30)
     setup = _add(actions, "setup", _setup, "make an environment like this one on hosts", SETUP, timeout=1800)
@@ -71,18 +68,16 @@ def add_parser(commands: Any) -> None:
 
 
 def _add(actions: Any, name: str, run: Any, summary: str, more: str = "", *, timeout: float) -> argparse.ArgumentParser:
-    sentence = f"{summary[0].upper()}{summary[1:]}."
-    text = f"{sentence}\n\n{more}" if more else sentence
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name, help=summary, description=text, formatter_class=_Formatter, allow_abbrev=False
-    )
+    from graphray.errors import HostError
+
+    refusals = (ValueError, OSError, LookupError, ImportError, HostError)
+    parser = add_action(actions, name, run, summary, more, refusals)
     parser.add_argument("hosts", metavar="HOSTS", nargs="+", help="hosts, a file of hosts, or the name of a cluster")
     parser.add_argument("--user", metavar="NAME", help="whom to log in as, where a host says nothing else")
     parser.add_argument("--python", metavar="PATH", help="the Python there, where a host says nothing else")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=float(timeout), help=f"for each host; default: {timeout}"
     )
-    parser.set_defaults(run=_guarded(run), parser=parser)
     return parser
 
 
@@ -94,25 +89,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
-
-
-def _guarded(run: Any) -> Any:
-    def guarded(args: argparse.Namespace) -> int:
-        from graphray.errors import HostError
-
-        try:
-            return int(run(args))
-        except BrokenPipeError:
-            raise
-        except (ValueError, OSError, LookupError, ImportError, HostError) as error:
-            raise UsageError(error.args[0] if isinstance(error, KeyError) else str(error)) from error
-
-    return guarded
-
-
-def _no_action(args: argparse.Namespace) -> int:
-    args.parser.print_help(sys.stderr)
-    return 2
 
 
 def _hosts(args: argparse.Namespace) -> list[Host]:
