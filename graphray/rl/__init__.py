@@ -1,8 +1,57 @@
 """Reinforcement learning: algorithms as pure rollout and update stages.
 
-Import its modules: `from graphray.rl import ppo, rollout`. What runs where decides what a module may import:
+    from graphray import rl
 
-- `keys`, `environments`, `cursor`, `rollout`, `host`, `evaluation` and `agent` serve on the host. They need NumPy and
-  gymnasium, and no JAX, so that processes which only step environments start quickly.
-- `gae`, `distributions`, `networks`, `optimizer` and the algorithms (`ppo`) are traced by JAX.
+    algo = rl.PPO("CartPole-v1", num_workers=2, lr=1e-3)
+    for _ in range(10):
+        print(rl.pretty_print(algo.train()))
+
+What runs where decides what a module may import:
+
+- `keys`, `spaces`, `environments`, `cursor`, `rollout`, `host`, `replay` and `evaluation` serve on the host. They need NumPy
+  and gymnasium, and no JAX, so that processes which only step environments start quickly.
+- `gae`, `networks`, `learning`, `optimizer` and the algorithms (`ppo`, `dqn`, `sac`) are traced by JAX.
+- `config`, `trainer`, `checkpoint`, `policy` are the surface.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+_PUBLIC = {
+    "PPO": "algorithms",
+    "DQN": "algorithms",
+    "SAC": "algorithms",
+    "PPOTrainer": "algorithms",
+    "DQNTrainer": "algorithms",
+    "SACTrainer": "algorithms",
+    "ALGORITHMS": "algorithms",
+    "Algorithm": "trainer",
+    "load": "checkpoint",
+    "pretty_print": "results",
+    "register_env": "registry",
+    "check_env": "checking",
+    "TaskSettableEnv": "curriculum",
+    "EnvContext": "curriculum",
+    "MODEL_DEFAULTS": "config",
+    "COMMON_CONFIG": "config",
+    "ConfigError": "options",
+    "EnvironmentFailed": "rollout",
+    "NotReproducible": "environments",
+}
+
+__all__ = [*_PUBLIC]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -12,34 +12,46 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.environments import Environment, LiveEnv, make
+from graphray.rl.environments import Environment, LiveEnv, make, unwrapped
+from graphray.rl.spaces import decoder, encoder
 
-__all__ = ["Cursor", "Replay", "Snapshot", "State", "episode_seeds", "keep", "start", "step_keys", "take", "write_down"]
+__all__ = [
+    "Cursor",
+    "State",
+    "begin",
+    "episode_seeds",
+    "keep",
+    "restore",
+    "start",
+    "step_keys",
+    "take",
+    "write_down",
+]
 
 # What the numbers of a run are for; folded into its root key first, so that no two uses share a number.
 _ACTIONS, _EPISODES = 0, 1
 
-
-class Snapshot(NamedTuple):
-    """An environment's state as its pickle."""
-
-    data: bytes
+_WORTH_A_SNAPSHOT = 1000
+"""Actions after which a snapshot is taken as well: replaying fewer costs a few milliseconds at most, once."""
 
 
-class Replay(NamedTuple):
-    """An environment's state as the seed of its episode and the actions taken since, as little-endian int64."""
+class State(NamedTuple):
+    """An environment's own state: how it can be had again."""
 
     seed: int
+    """What its episode was reset with."""
     actions: bytes
-
-
-State: TypeAlias = Snapshot | Replay
+    """The flat actions taken since."""
+    task: Any = None
+    """What was set before the reset, where the environment has tasks."""
+    snapshot: bytes = b""
+    """The environment as its pickle, where that is quicker than taking the actions again."""
 
 
 class Cursor(NamedTuple):
@@ -53,33 +65,53 @@ class Cursor(NamedTuple):
     """Steps that each environment has made, over all its episodes."""
     episode: NDArray[np.int64]
     """The number of the episode that each one is in."""
-    observation: NDArray[np.float32]
+    observation: NDArray[Any]
     """What each environment shows now, (B, …)."""
     episode_return: NDArray[np.float64]
     """The sum of rewards in the episode so far."""
     episode_length: NDArray[np.int64]
     """Steps made in the episode so far."""
+    memory: NDArray[np.float32]
+    """What the policy remembers of the episode, (B, m)."""
     state: tuple[State, ...]
     """Each environment's own state."""
+    task: tuple[Any, ...]
+    """What is set before each environment's next episode; None: nothing."""
 
 
-def start(env: Environment, key: keys.Key, index: Any) -> Cursor:
+def start(env: Environment, key: keys.Key, index: Any, memory: int = 0, task: tuple[Any, ...] | None = None) -> Cursor:
     """The cursor of a shard before its first step: each environment at the beginning of its episode 0.
 
     Args:
         env: the registered environment.
         key: the root key of the run.
         index: the numbers, among all environments of the run, of those in this shard.
+        memory: how many numbers the policy remembers of an episode.
+        task: what to set before each environment's first episode.
     """
+    count = len(index)
     action_key, episode_key = (keys.fold_in(keys.fold_in(key, use), index) for use in (_ACTIONS, _EPISODES))
-    zeros = np.zeros(len(index), np.int64)
+    zeros = np.zeros(count, np.int64)
     seeds = episode_seeds(episode_key, zeros).tolist()
-    live = [_canonical(env, make(env)) for _ in seeds]
-    observation = np.empty((len(index), *env.observation_shape), np.float32)
-    for row, (one, seed) in enumerate(zip(live, seeds, strict=True)):
-        observation[row] = one.reset(seed=seed)[0]
-    state = tuple(write_down(env, one, Replay(seed, b"")) for one, seed in zip(live, seeds, strict=True))
-    cursor = Cursor(action_key, episode_key, zeros, zeros, observation, np.zeros(len(index)), zeros, state)
+    tasks = task or (None,) * count
+    live = [make(env) for _ in seeds]
+    observation = np.empty((count, *env.observation.shape), env.observation.dtype)
+    write = encoder(live[0].observation_space, env.observation)
+    for row, one in enumerate(live):
+        write(begin(env, one, seeds[row], tasks[row]), observation[row])
+    state = tuple(State(seed, b"", task) for seed, task in zip(seeds, tasks, strict=True))
+    cursor = Cursor(
+        action_key=action_key,
+        episode_key=episode_key,
+        step=zeros,
+        episode=zeros,
+        observation=observation,
+        episode_return=np.zeros(count),
+        episode_length=zeros,
+        memory=np.zeros((count, memory), np.float32),
+        state=state,
+        task=tasks,
+    )
     keep(env, cursor, live)
     return cursor
 
@@ -95,17 +127,23 @@ def episode_seeds(episode_key: keys.Key, episode: Any) -> NDArray[np.int64]:
     return (keys.fold_in(episode_key, episode)[..., 0] >> np.uint32(1)).astype(np.int64)
 
 
-def take(env: Environment, cursor: Cursor) -> list[LiveEnv]:
+def take(env: Environment, cursor: Cursor) -> tuple[list[LiveEnv], Cursor]:
     """Live environments that stand at the cursor: those that this process kept, else new ones.
 
     What is taken is no longer kept. So two rollouts from one cursor never share an environment, and one that fails
     half-way leaves none behind that stands somewhere else.
+
+    Returns:
+        The environments, and where they stand: at the cursor, unless the environment is one whose state cannot be
+        written down; new ones of that kind begin new episodes.
     """
     kept = _slot(env, cursor).exchange(None)
     if kept is not None and kept.state == cursor.state:
-        return kept.live
+        return kept.live, cursor
     _close(kept)
-    return [_restore(env, state) for state in cursor.state]
+    if env.state == "none" and any(state.actions for state in cursor.state):
+        return _anew(env, cursor)
+    return [restore(env, state) for state in cursor.state], cursor
 
 
 def keep(env: Environment, cursor: Cursor, live: list[LiveEnv]) -> None:
@@ -113,9 +151,11 @@ def keep(env: Environment, cursor: Cursor, live: list[LiveEnv]) -> None:
     _close(_slot(env, cursor).exchange(_Kept(cursor.state, live)))
 
 
-def write_down(env: Environment, live: LiveEnv, log: Replay) -> State:
+def write_down(env: Environment, live: LiveEnv, log: State) -> State:
     """The state of a live environment, whose present episode had the seed and the actions of `log`."""
-    return Snapshot(_pickle(live)) if env.state == "snapshot" else log
+    if env.state != "snapshot" or len(log.actions) <= _WORTH_A_SNAPSHOT * env.action.size * 4:
+        return log
+    return log._replace(snapshot=pickle.dumps(live, pickle.HIGHEST_PROTOCOL))
 
 
 class _Kept(NamedTuple):
@@ -153,27 +193,40 @@ def _slot(env: Environment, cursor: Cursor) -> _Slot:
     return local(_Slot, env, cursor.action_key.tobytes())  # type: ignore[no-any-return]
 
 
-def _restore(env: Environment, state: State) -> LiveEnv:
-    if isinstance(state, Snapshot):
-        return pickle.loads(state.data)  # type: ignore[no-any-return]
+def restore(env: Environment, state: State) -> LiveEnv:
+    """A live environment in that state."""
+    if state.snapshot:
+        return pickle.loads(state.snapshot)  # type: ignore[no-any-return]
     live = make(env)
-    live.reset(seed=state.seed)
-    for action in np.frombuffer(state.actions, "<i8"):
-        live.step(action)
+    begin(env, live, state.seed, state.task)
+    decode = decoder(env.action)
+    for action in np.frombuffer(state.actions, env.action.dtype).reshape(-1, env.action.size):
+        live.step(decode(action))
     return live
 
 
-def _canonical(env: Environment, live: LiveEnv) -> LiveEnv:
-    """The environment as it comes back from a snapshot.
-
-    A pickle also shows which equal strings are one object, and the first way through a pickle changes that. With it
-    behind all of them, equal states have equal bytes.
-    """
-    return pickle.loads(_pickle(live)) if env.state == "snapshot" else live
+def begin(env: Environment, live: LiveEnv, seed: int, task: Any = None) -> Any:
+    """Begin an episode, and give what it shows."""
+    if task is not None:
+        unwrapped(live).set_task(task)
+    return live.reset(seed=seed)[0]
 
 
-def _pickle(live: LiveEnv) -> bytes:
-    return pickle.dumps(live, pickle.HIGHEST_PROTOCOL)
+def _anew(env: Environment, cursor: Cursor) -> tuple[list[LiveEnv], Cursor]:
+    """New environments at the beginning of episodes of the same seeds."""
+    live = [make(env) for _ in cursor.state]
+    observation = np.empty_like(cursor.observation)
+    write = encoder(live[0].observation_space, env.observation)
+    for one, state, row in zip(live, cursor.state, observation, strict=True):
+        write(begin(env, one, state.seed, state.task), row)
+    state = tuple(state._replace(actions=b"", snapshot=b"") for state in cursor.state)
+    return live, cursor._replace(
+        observation=observation,
+        state=state,
+        memory=np.zeros_like(cursor.memory),
+        episode_return=np.zeros_like(cursor.episode_return),
+        episode_length=np.zeros_like(cursor.episode_length),
+    )
 
 
 def _close(kept: _Kept | None) -> None:

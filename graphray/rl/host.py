@@ -1,50 +1,221 @@
-"""Policies on the host: small networks evaluated in NumPy.
+"""Policies on the host: how actions are chosen where environments are stepped.
 
-For a few environments a jitted call costs several times what such a network does, and importing JAX costs a second
-that a process which only steps environments can save. The network is the one of `graphray.rl.networks`, and takes the
-same parameters.
+For a few environments a jitted call costs several times what a small network does, and importing JAX costs a second
+that a process which only steps environments can save. So networks of dense layers, with an LSTM or without, are evaluated
+in NumPy: the same functions as in `graphray.rl.networks`, of the same parameters. Others are called through JAX.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
+from graphray.rl.architecture import FORBIDDEN, Architecture, masked
+from graphray.rl.distributions import ActionDistribution
+from graphray.rl.spaces import Choice, Numbers
 
-__all__ = ["CategoricalMLP", "mlp"]
+__all__ = ["NetworkPolicy", "apply"]
+
+_RANDOM = 1  # folded into an action's key for what is drawn beside the distribution
 
 
-class CategoricalMLP(NamedTuple):
-    """A multilayer perceptron whose outputs are the logits of a categorical distribution over actions."""
+class NetworkPolicy(NamedTuple):
+    """A network, and how actions are drawn from what it gives.
 
-    num_actions: int
+    Its parameters are a dict: "policy", the network's; "explore", numbers for the way to explore; "filter", mean and
+    deviation of observations, where these are normalised.
+    """
+
+    network: Architecture
+    distribution: ActionDistribution
+    exploration: str = "StochasticSampling"
+    """One of `graphray.rl.config.EXPLORATIONS`, or "StateDependent"."""
+    squashed: bool = False
+    """Whether numbers are brought into (-1, 1) by tanh."""
+    sequence: int = 0
+    resample: int = 1
+    """State-dependent exploration draws new noise after so many steps."""
+
+    @property
+    def memory(self) -> int:
+        """What the network remembers, and behind it what the exploration does."""
+        return self.network.memory + self._exploration_memory
+
+    @property
+    def sees_reward(self) -> bool:
+        """Whether the network sees the previous reward."""
+        return bool(self.network.previous_reward)
+
+    @property
+    def _exploration_memory(self) -> int:
+        layout = self.distribution.layout
+        if self.exploration == "OrnsteinUhlenbeckNoise":
+            return layout.size
+        return 1 + self.network.features * layout.size if self.exploration == "StateDependent" else 0
 
     def noise(self, key: keys.Key) -> NDArray[np.float32]:
-        """A standard Gumbel number for each action: keys (…, 2) give (…, num_actions)."""
-        return keys.gumbel(key, self.num_actions)
+        """What actions are drawn with: the distribution's own, then uniform numbers, one for each number of an action and one more."""
+        own = self.distribution.noise(key)
+        if self.exploration == "StochasticSampling":
+            return own
+        size = self.distribution.layout.size
+        also = keys.fold_in(key, _RANDOM)
+        if self.exploration == "StateDependent":
+            own = keys.normal(also, self.network.features * size)
+        return np.concatenate([own, keys.uniform(key, size + 1)], axis=-1)
 
     def act(
-        self, params: Any, observation: NDArray[np.float32], noise: Any
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Actions (B,) and logits (B, num_actions) for observations (B, …).
+        self, params: Any, observation: NDArray[Any], memory: NDArray[Any], noise: Any
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Actions (B, n), the distributions' parameters (B, …), and what is remembered, (B, m)."""
+        network, distribution, layout = self.network, self.distribution, self.distribution.layout
+        kept = network.memory
+        outputs, features, recalled = apply(network, params, observation, memory[:, :kept] if kept else memory)
+        if masked(network.observation, distribution):
+            mask = network.observation.mask
+            assert mask is not None
+            outputs = np.where(observation[:, mask.start : mask.stop] > 0, outputs, np.float32(FORBIDDEN))
+        extra = memory[:, kept:]
+        if noise is None:
+            action = distribution.sample(outputs, None)
+            if self.squashed:
+                action = np.tanh(action)
+        elif self.exploration == "StochasticSampling":
+            action = distribution.sample(outputs, noise)
+            if self.squashed:
+                action = np.tanh(action)
+        else:
+            action, extra = self._explore(params["explore"], outputs, features, extra, noise)
+        if not self.memory:
+            return action, outputs, memory
+        if network.previous_action:
+            at = 2 * network.lstm
+            recalled[:, at : at + network.previous_action] = encoded(layout.leaves, action)
+        return action, outputs, np.concatenate([recalled, extra], axis=1) if extra.shape[1] else recalled
 
-        The largest of logits plus Gumbel noise falls on each action with its probability (the Gumbel-max trick;
-        Yellott, 1977), as in `jax.random.categorical`, and on the likeliest one where there is no noise.
-        """
-        logits = mlp(params, observation.reshape(len(observation), -1))
-        return np.argmax(logits + noise, axis=-1), logits
+    def _explore(
+        self, how: Any, outputs: NDArray[Any], features: NDArray[Any], extra: NDArray[Any], noise: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        layout = self.distribution.layout
+        own, uniform = noise[:, : -layout.size - 1], noise[:, -layout.size - 1 :]
+        best = self.distribution.sample(outputs, None)
+        if self.exploration == "EpsilonGreedy":
+            allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
+            anything = self.distribution.sample(allowed, own)
+            return np.where(uniform[:, -1:] < how["epsilon"], anything, best).astype(layout.dtype), extra
+        if how["random"] or self.exploration == "Random":
+            if layout.continuous:
+                return 2 * uniform[:, :-1] - 1, extra
+            allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
+            return self.distribution.sample(allowed, own), extra
+        size = layout.size
+        if self.exploration == "StateDependent":
+            count, weights = extra[:, :1], extra[:, 1:]
+            fresh = np.exp(np.ravel(how["log_std"])) * own
+            weights = np.where(count % self.resample == 0, fresh, weights)
+            drift = np.einsum("bf,bfn->bn", features, weights.reshape(len(features), -1, size))
+            return np.tanh(best + drift), np.concatenate([count + 1, weights], axis=1)
+        mean = np.tanh(best) if self.squashed else best
+        if self.exploration == "OrnsteinUhlenbeckNoise":
+            extra = extra + how["theta"] * -extra + how["sigma"] * own
+            return np.clip(mean + how["scale"] * extra, -1, 1).astype(np.float32), extra
+        return np.clip(mean + how["scale"] * own, -1, 1).astype(np.float32), extra
 
 
-def mlp(params: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Layers "hidden_0", "hidden_1", … with tanh, then "head" without: inputs (B, n) to outputs (B, m)."""
-    for number in range(len(params) - 1):
-        layer = params[f"hidden_{number}"]
+def encoded(leaves: tuple[Choice | Numbers, ...], action: Any, xp: Any = np) -> Any:
+    """Flat actions (…, n) as a network sees them: choices one-hot, numbers as they are."""
+    columns = []
+    at = 0
+    for leaf in leaves:
+        if isinstance(leaf, Choice):
+            columns.append((action[..., at : at + 1] == xp.arange(leaf.n)).astype(np.float32))
+            at += 1
+        else:
+            columns.append(action[..., at : at + leaf.size])
+            at += leaf.size
+    return xp.concatenate(columns, axis=-1)
+
+
+def apply(
+    network: Architecture, params: Any, observation: NDArray[Any], memory: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Outputs (B, n), features (B, f) and what is remembered then, for observations (B, …)."""
+    if not network.plain:
+        from graphray.rl.networks import apply_on_host
+
+        return apply_on_host(network, params, observation, memory)
+    weights = params["policy"]
+    x = observation
+    if "filter" in params:
+        x = np.clip((x - params["filter"]["mean"]) / params["filter"]["deviation"], -10, 10)
+    mask = network.observation.mask
+    if mask is not None:
+        x = np.delete(x, np.s_[mask.start : mask.stop], axis=1)
+    activate = _ACTIVATIONS[network.activation]
+    for number in range(len(network.hidden)):
+        layer = weights[f"hidden_{number}"]
         x = x @ layer["kernel"]
         x += layer["bias"]
-        np.tanh(x, out=x)
-    x = x @ params["head"]["kernel"]
-    x += params["head"]["bias"]
+        x = activate(x)
+    if network.lstm:
+        x, memory = _lstm(network.lstm, weights["lstm"], x, memory)
+    head = weights["head"]
+    outputs = x @ head["kernel"]
+    outputs += head["bias"]
+    if network.free:
+        outputs = np.concatenate([outputs, np.broadcast_to(weights["log_std"], (len(outputs), network.free))], axis=1)
+    return outputs, x, memory
+
+
+def _lstm(
+    size: int, layer: Any, x: NDArray[Any], memory: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Hochreiter and Schmidhuber, "Long short-term memory", 1997; the forget gate begins open."""
+    cell, output, previous = memory[:, :size], memory[:, size : 2 * size], memory[:, 2 * size :]
+    gates = np.concatenate([x, previous, output], axis=1) @ layer["kernel"] + layer["bias"]
+    i, f, g, o = (gates[:, n * size : (n + 1) * size] for n in range(4))
+    cell = _sigmoid(f + np.float32(1)) * cell + _sigmoid(i) * np.tanh(g)
+    output = _sigmoid(o) * np.tanh(cell)
+    return output, np.concatenate([cell, output, previous], axis=1)
+
+
+def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
+    return np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
+
+
+def _tanh(x: NDArray[Any]) -> NDArray[Any]:
+    return np.tanh(x, out=x)
+
+
+def _relu(x: NDArray[Any]) -> NDArray[Any]:
+    return np.maximum(x, 0, out=x)
+
+
+def _swish(x: NDArray[Any]) -> NDArray[Any]:
+    return x * _sigmoid(x)
+
+
+def _elu(x: NDArray[Any]) -> NDArray[Any]:
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+def _gelu(x: NDArray[Any]) -> NDArray[Any]:
+    return np.float32(0.5) * x * (1 + np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x**3)))
+
+
+def _linear(x: NDArray[Any]) -> NDArray[Any]:
     return x
+
+
+_ACTIVATIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "tanh": _tanh,
+    "relu": _relu,
+    "swish": _swish,
+    "elu": _elu,
+    "gelu": _gelu,
+    "linear": _linear,
+}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Key", "bits", "fold_in", "gumbel", "root", "threefry_2x32", "uniform"]
+__all__ = ["Key", "bits", "fold_in", "gumbel", "normal", "root", "threefry_2x32", "uniform"]
 
 Key = NDArray[np.uint32]
 """An array whose last axis holds the two words of a key; the axes before it are a batch of keys."""
@@ -67,6 +67,15 @@ def uniform(key: Key, count: int) -> NDArray[np.float32]:
 def gumbel(key: Key, count: int) -> NDArray[np.float32]:
     """`count` standard Gumbel numbers for each key: key (..., 2) gives (..., count)."""
     return -np.log(-np.log(np.maximum(uniform(key, count), _TINY)))
+
+
+def normal(key: Key, count: int) -> NDArray[np.float32]:
+    """`count` standard normal numbers for each key: key (..., 2) gives (..., count) (Box and Muller, 1958)."""
+    pairs = -(-count // 2)
+    u = uniform(key, 2 * pairs)
+    radius = np.sqrt(-2 * np.log1p(-u[..., :pairs]))
+    angle = np.float32(2 * np.pi) * u[..., pairs:]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)[..., :count]
 
 
 def threefry_2x32(key: Key, x0: Any, x1: Any) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

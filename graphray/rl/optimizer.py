@@ -12,7 +12,35 @@ from typing import Any
 import jax
 import optax
 
-__all__ = ["apply_gradients", "init_leaves"]
+__all__ = ["KINDS", "apply_gradients", "init_leaves", "make_optimizer"]
+
+KINDS = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
+
+
+def make_optimizer(
+    spec: tuple[tuple[str, Any], ...], learning_rate: Any, max_norm: Any = None
+) -> optax.GradientTransformation:
+    """An optimiser.
+
+    Args:
+        spec: `type` and its arguments, as the items of a dict.
+        learning_rate: may be traced.
+        max_norm: gradients are scaled to this global norm, if theirs is greater.
+
+    Raises:
+        ValueError: a type that is not known, or an argument that it does not take.
+    """
+    given = dict(spec)
+    kind = given.pop("type", "adam")
+    if kind not in KINDS:
+        raise ValueError(f"optimizer: type is one of {', '.join(KINDS)}, not {kind!r}")
+    try:
+        optimizer = KINDS[kind](learning_rate, **given)
+    except TypeError as error:
+        raise ValueError(f"optimizer: {error}") from None
+    if max_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(max_norm), optimizer)
+    return optax.flatten(optimizer)  # one operation for all parameters, not one for each: compiles in half the time
 
 
 def init_leaves(optimizer: optax.GradientTransformation, params: Any) -> tuple[jax.Array, ...]:

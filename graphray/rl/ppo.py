@@ -1,6 +1,7 @@
-"""Proximal policy optimisation with a clipped objective.
+"""Proximal policy optimisation.
 
-Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv:1707.06347).
+Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv:1707.06347): the clipped objective, and the penalty on
+the divergence from the old policy whose coefficient adapts; either, or both.
 
 Everything here is a pure function of values and can be traced. A whole update, all epochs over all minibatches, is
 one XLA program.
@@ -14,189 +15,266 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
-from graphray.rl.agent import Agent
-from graphray.rl.distributions import Categorical
+from graphray.rl.architecture import Architecture
+from graphray.rl.config import Config
+from graphray.rl.distributions import ActionDistribution
 from graphray.rl.gae import gae
-from graphray.rl.networks import ActorCritic
-from graphray.rl.optimizer import apply_gradients, init_leaves
-from graphray.rl.rollout import Trajectory
+from graphray.rl.learning import Signals, learned_rewards, normalised_observations
+from graphray.rl.minibatches import divided
+from graphray.rl.networks import forward, init as init_network, mask_logits, outputs_of
+from graphray.rl.optimizer import apply_gradients, init_leaves, make_optimizer
+from graphray.rl.options import flag, integer, number, option, optional, schedule
+from graphray.rl.schedules import scheduled
+from graphray.rl.sequences import Sequences, cut, features, next_features, sequences
 
-__all__ = ["Config", "Hyperparameters", "Metrics", "Minibatch", "act", "init", "loss", "update"]
-
-
-class Hyperparameters(NamedTuple):
-    """Numbers that can be traced: they are leaves of the agent, and changing one compiles nothing anew."""
-
-    learning_rate: Any = 1e-3
-    decay_updates: Any = np.inf
-    """The learning rate falls linearly from the first update on, and would be 0 at this one."""
-    gamma: Any = 0.98
-    lambda_: Any = 0.9
-    clip: Any = 0.2
-    """How far the ratio of new and old probability counts, as a distance from 1."""
-    value_coefficient: Any = 0.5
-    entropy_coefficient: Any = 0.0
-    max_gradient_norm: Any = 0.5
+__all__ = ["PPOConfig", "Setup", "State", "init", "loss", "update"]
 
 
 @dataclass(frozen=True)
-class Config:
+class PPOConfig(Config):
+    """What PPO is configured with, beside what all algorithms are."""
+
+    use_critic: Any = option(True, "Subtract a value function from the returns.", flag)
+    use_gae: Any = option(True, "Advantages by generalised estimation; otherwise returns less values.", flag)
+    lambda_: Any = option(0.95, "Decay of generalised advantage estimation.", number(0, 1), traced=True, rllib=1.0, aliases=("lambda", "gae_lambda"))
+    kl_coeff: Any = option(0.0, "Weight of the divergence from the old policy, at first.", number(0), traced=True, rllib=0.2)
+    kl_target: Any = option(0.01, "Divergence that this weight is adapted to; see `kl_coeff`.", number(0), traced=True, aliases=("target_kl",))
+    sgd_minibatch_size: Any = option(256, "Environment steps in a minibatch, at most.", integer(1), rllib=128, aliases=("minibatch_size", "mini_batch_size"))
+    num_sgd_iter: Any = option(10, "How often a batch is gone through.", integer(1), rllib=30, aliases=("n_epochs", "num_epochs"))
+    shuffle_sequences: Any = option(True, "Go through it in a new order each time.", flag)
+    vf_loss_coeff: Any = option(0.5, "Weight of the value's loss.", number(0), traced=True, rllib=1.0, aliases=("vf_coef",))
+    vf_clip_param: Any = option(None, "Values move by so much at most in an iteration.", optional(number(0, open_low=True)), rllib=10.0, aliases=("clip_range_vf",))
+    clip_param: Any = option(0.2, "How far the ratio of new and old probability counts, from 1.", number(0), traced=True, rllib=0.3, aliases=("clip_range",))
+    entropy_coeff: Any = option(0.0, "Weight of the policy's entropy.", number(), traced=True, aliases=("ent_coef",))
+    entropy_coeff_schedule: Any = option(None, "That weight by environment step: [[step, weight], …].", optional(schedule))
+    grad_clip: Any = option(0.5, "Greatest global norm of a gradient.", optional(number(0, open_low=True)), rllib=None, aliases=("max_grad_norm",))
+    train_batch_size: Any = option(1024, "Environment steps of an iteration.", integer(1), rllib=4000, aliases=("n_steps",))
+    num_envs_per_worker: Any = option(8, "Environments of each worker (of the calling process, if there is none).", integer(1), rllib=1, aliases=("n_envs",))
+
+
+class Setup(NamedTuple):
     """What shapes the program: another value is another compilation."""
 
-    num_actions: int
-    hidden: tuple[int, ...] = (64, 64)
-    epochs: int = 10
-    minibatch_size: int = 256
-    """At most so many transitions in a minibatch; they are divided evenly, and each is used once in every epoch."""
+    policy: Architecture
+    value: Architecture
+    """Of observations; of the policy's features, where they share layers."""
+    shared: bool
+    distribution: ActionDistribution
+    signals: Signals
+    epochs: int
+    minibatch_size: int
+    length: int
+    """Steps of the pieces that an LSTM is trained on; 0 without one."""
+    shuffle: bool
+    critic: bool
+    gae: bool
+    value_clip: float | None
+    grad_clip: float | None
+    optimizer: tuple[tuple[str, Any], ...]
+    lr_schedule: Any
+    entropy_schedule: Any
 
 
-class Minibatch(NamedTuple):
-    """Transitions to learn from; every array has the leading axis of the minibatch."""
+class State(NamedTuple):
+    """An agent between two updates: a pytree of arrays."""
 
-    observation: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    """Of the action, under the policy that chose it."""
-    advantage: jax.Array
-    target: jax.Array
+    params: dict[str, Any]
+    """Of its networks: "policy" and "value"."""
+    optimizer: tuple[Any, ...]
+    hyper: dict[str, Any]
+    """Hyperparameters that are traced, by name."""
+    statistics: dict[str, Any]
+    """Of observations and returns, where these are normalised."""
+    kl_coeff: Any
+    key: Any
+    """The root key of what updates draw at random, (2,)."""
+    updates: Any
+    """How many updates have been made."""
+    steps: Any
+    """With how many environment steps."""
+
+
+class Batch(NamedTuple):
+    """What is learned from; every array has the leading axis of rows: transitions, or pieces of L of them."""
+
+    observation: Any
+    action: Any
+    behaviour: Any
+    """Parameters of the distribution that the action was drawn from."""
+    advantage: Any
+    target: Any
     """What the value should be."""
-    weight: jax.Array
-    """1, or 0 for an entry that only fills up the minibatch."""
+    value: Any
+    """What it was before the update."""
+    weight: Any
+    """1, or 0 for what did not happen or only fills up a minibatch."""
+    given: Sequences | None
+    """What an LSTM is shown beside."""
 
 
 class Metrics(NamedTuple):
     """Means over all gradient steps of an update."""
 
+    total_loss: Any
     policy_loss: Any
-    value_loss: Any
+    vf_loss: Any
+    vf_explained_var: Any
     entropy: Any
-    approximate_kl: Any
-    """Of old and new policy, by the estimator (ratio - 1) - log(ratio), which is unbiased and never negative."""
+    kl: Any
+    """Divergence from the old policy."""
     clip_fraction: Any
     """The share of transitions whose ratio is outside the clipping range."""
+    grad_gnorm: Any
 
 
-def network(config: Config, params: Any, observation: jax.Array, method: str = "__call__") -> Any:
-    """The agent's distribution of actions and values (B,) at observations (B, …), or one of them alone."""
-    return _module(config).apply({"params": params}, observation, method=method)
+@functools.partial(jax.jit, static_argnums=0)
+def init(setup: Setup, hyper: Any, key: Any) -> State:
+    """An agent that has learned nothing yet, from hyperparameters by name and a key (2,)."""
+    policy, value, later = jax.random.split(jax.random.wrap_key_data(key), 3)
+    params = {"policy": init_network(setup.policy, policy), "value": init_network(setup.value, value)}
+    leaves = init_leaves(_optimizer(setup, hyper, jnp.float32(0)), params)
+    statistics = setup.signals.nothing(setup.policy.observation)
+    zero = jnp.float32(0)
+    return State(params, leaves, hyper, statistics, hyper["kl_coeff"], jax.random.key_data(later), jnp.uint32(0), zero)
 
 
-def _module(config: Config) -> ActorCritic:
-    return ActorCritic(config.num_actions, config.hidden)
-
-
-@functools.partial(jax.jit, static_argnames=("config", "observation_shape"))
-def init(config: Config, hyper: Hyperparameters, observation_shape: tuple[int, ...], key: jax.Array) -> Agent:
-    """An agent that has learned nothing yet, from a key (2,)."""
-    weights, shuffling = jax.random.split(jax.random.wrap_key_data(key))
-    params = _module(config).init(weights, jnp.zeros((1, *observation_shape)))["params"]
-    leaves = init_leaves(_optimizer(hyper, jnp.uint32(0)), params)
-    numbers = {name: jnp.float32(number) for name, number in hyper._asdict().items()}
-    return Agent(params, leaves, numbers, jax.random.key_data(shuffling), jnp.uint32(0))
-
-
-def act(config: Config, params: Any, observation: jax.Array, key: jax.Array) -> tuple[jax.Array, Categorical]:
-    """Actions (B,) for observations (B, …), drawn with keys (B, 2), and the distributions they come from."""
-    distribution = network(config, params, observation, "policy")
-    keys = jax.random.wrap_key_data(key)
-    return jax.vmap(lambda logits, key: Categorical(logits).sample(key))(distribution.logits, keys), distribution
-
-
-def loss(config: Config, hyper: Hyperparameters, params: Any, batch: Minibatch) -> tuple[jax.Array, Metrics]:
+def loss(setup: Setup, hyper: Any, kl_coeff: Any, entropy_coeff: Any, params: Any, batch: Batch) -> tuple[Any, Any]:
     """The objective of one gradient step, to be minimised; advantages are normalised over the minibatch."""
-    distribution, value = network(config, params, batch.observation)
+    outputs, value = evaluate(setup, params, batch.observation, batch.given)
 
-    def mean(x: jax.Array) -> jax.Array:
-        return jnp.sum(x * batch.weight) / jnp.sum(batch.weight)
+    def mean(x: Any) -> Any:
+        return jnp.sum(x * batch.weight) / jnp.maximum(jnp.sum(batch.weight), 1.0)
 
+    distribution = setup.distribution
     centred = batch.advantage - mean(batch.advantage)
     advantage = centred / (jnp.sqrt(mean(centred**2)) + 1e-8)
 
-    log_ratio = distribution.log_prob(batch.action) - batch.log_prob
+    log_ratio = distribution.log_prob(outputs, batch.action) - distribution.log_prob(batch.behaviour, batch.action)
     ratio = jnp.exp(log_ratio)
-    clipped = jnp.clip(ratio, 1 - hyper.clip, 1 + hyper.clip)
+    clipped = jnp.clip(ratio, 1 - hyper["clip_param"], 1 + hyper["clip_param"])
     policy_loss = -mean(jnp.minimum(ratio * advantage, clipped * advantage))
-    value_loss = 0.5 * mean((value - batch.target) ** 2)
-    entropy = mean(distribution.entropy())
-    metrics = Metrics(
-        policy_loss,
-        value_loss,
-        entropy,
-        approximate_kl=mean(ratio - 1 - log_ratio),
-        clip_fraction=mean(jnp.abs(ratio - 1) > hyper.clip),
-    )
-    return policy_loss + hyper.value_coefficient * value_loss - hyper.entropy_coefficient * entropy, metrics
+
+    error = (value - batch.target) ** 2
+    if setup.value_clip is not None:
+        near = batch.value + jnp.clip(value - batch.value, -setup.value_clip, setup.value_clip)
+        error = jnp.maximum(error, (near - batch.target) ** 2)
+    vf_loss = 0.5 * mean(error)
+
+    entropy = mean(distribution.entropy(outputs))
+    kl = mean(distribution.kl(batch.behaviour, outputs))
+    total = policy_loss + kl_coeff * kl - entropy_coeff * entropy
+    if setup.critic:
+        total += hyper["vf_loss_coeff"] * vf_loss
+    spread = mean((batch.target - mean(batch.target)) ** 2)
+    explained = 1 - mean((value - batch.target) ** 2) / jnp.maximum(spread, 1e-8)
+    fraction = mean(jnp.abs(ratio - 1) > hyper["clip_param"])
+    return total, Metrics(total, policy_loss, vf_loss, explained, entropy, kl, fraction, jnp.float32(0))
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def update(config: Config, agent: Agent, trajectory: Trajectory) -> tuple[Agent, Metrics]:
+def evaluate(setup: Setup, params: Any, observation: Any, given: Sequences | None) -> tuple[Any, Any]:
+    """Parameters of distributions (rows, …, p) and values (rows, …)."""
+    if given is None:
+        outputs, seen = forward(setup.policy, params["policy"], observation)
+    else:
+        seen, _ = features(setup.policy, params["policy"], observation, given)
+        outputs = outputs_of(setup.policy, params["policy"], seen)
+    outputs = mask_logits(setup.policy.observation, setup.distribution, outputs, observation)
+    return outputs, _value(setup, params, seen if setup.shared else observation)
+
+
+def _value(setup: Setup, params: Any, seen: Any) -> Any:
+    shape = setup.value.observation.shape
+    lead = seen.shape[: seen.ndim - len(shape)]
+    return forward(setup.value, params["value"], seen.reshape(-1, *shape))[0].reshape(lead)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def update(setup: Setup, agent: State, trajectory: Any) -> tuple[State, Metrics]:
     """Learn from a trajectory (T, B, …) that the agent's policy has produced since its last update."""
-    hyper = Hyperparameters(**agent.hyper)
-    batch = _batch(config, hyper, agent.params, trajectory)
-    optimizer = _optimizer(hyper, agent.updates)
-    gradient = jax.grad(functools.partial(loss, config, hyper), has_aux=True)
-    size = batch.weight.size
+    hyper = agent.hyper
+    steps = agent.steps + jnp.sum(trajectory.valid)
+    batch, statistics = _batch(setup, agent, trajectory)
+    optimizer = _optimizer(setup, hyper, agent.steps)
+    entropy_coeff = scheduled(setup.entropy_schedule, agent.steps, hyper["entropy_coeff"])
+    gradient = jax.grad(functools.partial(loss, setup, hyper, agent.kl_coeff, entropy_coeff), has_aux=True)
+    rows = len(batch.weight)
+    at_most = max(1, setup.minibatch_size // max(1, setup.length))
 
-    def step(carry: tuple[Any, Any], rows: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, Any], Metrics]:
+    def step(carry: tuple[Any, Any], chosen: tuple[Any, Any]) -> tuple[tuple[Any, Any], Metrics]:
         params, leaves = carry
-        index, weight = rows
-        minibatch = jax.tree.map(lambda x: x[index], batch)._replace(weight=weight)
+        index, weight = chosen
+        minibatch = jax.tree.map(lambda x: x[index], batch)
+        minibatch = minibatch._replace(weight=(minibatch.weight.T * weight).T)
         gradients, metrics = gradient(params, minibatch)
-        return apply_gradients(optimizer, gradients, leaves, params), metrics
+        norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients)))
+        return apply_gradients(optimizer, gradients, leaves, params), metrics._replace(grad_gnorm=norm)
 
-    def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], Metrics]:
-        return jax.lax.scan(step, carry, _minibatches(jax.random.permutation(key, size), config.minibatch_size))
+    def epoch(carry: tuple[Any, Any], key: Any) -> tuple[tuple[Any, Any], Metrics]:
+        order = jax.random.permutation(key, rows) if setup.shuffle else jnp.arange(rows)
+        return jax.lax.scan(step, carry, divided(order, at_most))
 
     key = jax.random.fold_in(jax.random.wrap_key_data(agent.key), agent.updates)
-    carry, metrics = jax.lax.scan(epoch, (agent.params, agent.optimizer), jax.random.split(key, config.epochs))
-    params, leaves = carry
-    successor = agent._replace(params=params, optimizer=leaves, updates=agent.updates + 1)
+    (params, leaves), metrics = jax.lax.scan(epoch, (agent.params, agent.optimizer), jax.random.split(key, setup.epochs))
+    last = metrics.kl[-1].mean()
+    # As in the paper's section 4, with RLlib's thresholds.
+    factor = jnp.where(last > 2 * hyper["kl_target"], 1.5, jnp.where(last < 0.5 * hyper["kl_target"], 0.5, 1.0))
+    successor = agent._replace(
+        params=params,
+        optimizer=leaves,
+        statistics=statistics,
+        kl_coeff=agent.kl_coeff * factor,
+        updates=agent.updates + 1,
+        steps=steps,
+    )
     return successor, jax.tree.map(jnp.mean, metrics)
 
 
-def _batch(config: Config, hyper: Hyperparameters, params: Any, trajectory: Trajectory) -> Minibatch:
-    """All transitions of a trajectory in one row, with what the loss needs to know about each."""
-    t: Any = trajectory  # whose arrays are traced here
-    observations = jnp.stack([t.observation, t.next_observation])
-    rows = observations.reshape(-1, *t.observation.shape[2:])
-    value, next_value = network(config, params, rows, "value").reshape(observations.shape[:3])
-    advantages = gae(t.reward, value, next_value, t.terminated, t.truncated, hyper.gamma, hyper.lambda_)
-    batch = Minibatch(
+def _batch(setup: Setup, agent: State, trajectory: Any) -> tuple[Batch, dict[str, Any]]:
+    """All transitions of a trajectory, with what the loss needs to know about each; and statistics with them."""
+    t: Any = trajectory
+    t = t._replace(
+        observation=normalised_observations(agent.statistics, t.observation),
+        next_observation=normalised_observations(agent.statistics, t.next_observation),
+    )
+    hyper, length = agent.hyper, setup.length
+    reward, statistics = learned_rewards(setup.signals, agent.statistics, trajectory, hyper["gamma"])
+    given = None
+    if length:
+        given = sequences(setup.policy, setup.distribution.layout, t, length)
+        seen, memories = features(setup.policy, agent.params["policy"], cut(t.observation, length), given)
+        following = next_features(setup.policy, setup.distribution.layout, agent.params["policy"], t, memories, length)
+        value = _uncut(_value(setup, agent.params, seen), *reward.shape, length)
+        next_value = _value(setup, agent.params, following)
+    else:
+        both = jnp.stack([t.observation, t.next_observation])
+        rows = both.reshape(-1, *t.observation.shape[2:])
+        seen = forward(setup.policy, agent.params["policy"], rows)[1] if setup.shared else rows
+        value, next_value = _value(setup, agent.params, seen).reshape(2, *reward.shape)
+    if not setup.critic:
+        value, next_value = jnp.zeros_like(value), jnp.zeros_like(next_value)
+    decay = hyper["lambda_"] if setup.gae else 1.0
+    advantages = gae(reward, value, next_value, t.terminated, t.truncated, hyper["gamma"], decay)
+    arrays = Batch(
         observation=t.observation,
         action=t.action,
-        log_prob=Categorical(t.behaviour).log_prob(t.action),
+        behaviour=t.behaviour,
         advantage=advantages.advantage,
         target=advantages.target,
-        weight=jnp.ones_like(t.reward),
+        value=value,
+        weight=t.valid.astype(jnp.float32),
+        given=None,
     )
-    return Minibatch(*(x.reshape(-1, *x.shape[2:]) for x in batch))
+    flat = (lambda x: cut(x, length)) if length else (lambda x: x.reshape(-1, *x.shape[2:]))
+    return jax.tree.map(flat, arrays)._replace(given=given), statistics
 
 
-def _minibatches(order: jax.Array, at_most: int) -> tuple[jax.Array, jax.Array]:
-    """Divide a permutation into as few minibatches as possible, whose sizes differ by at most one.
-
-    Returns:
-        Indices and weights (count, size). Where the sizes differ, the smaller minibatches end with an entry of
-        weight 0.
-    """
-    count = -(-len(order) // at_most)
-    size = -(-len(order) // count)
-    smaller = count * size - len(order)
-    split = (count - smaller) * size
-    larger_rows = order[:split].reshape(-1, size)
-    smaller_rows = jnp.pad(order[split:].reshape(smaller, size - 1), ((0, 0), (0, 1)))
-    weight = np.ones((count, size), np.float32)
-    weight[count - smaller :, -1] = 0
-    return jnp.concatenate([larger_rows, smaller_rows]), jnp.asarray(weight)
+def _uncut(x: Any, steps: int, count: int, length: int) -> Any:
+    return jnp.swapaxes(x.reshape(-1, count, length), 1, 2).reshape(-1, count)[:steps]
 
 
-def _optimizer(hyper: Hyperparameters, updates: jax.Array) -> optax.GradientTransformation:
-    remaining = jnp.maximum(0.0, 1.0 - updates / hyper.decay_updates)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(hyper.max_gradient_norm),
-        optax.adam(hyper.learning_rate * remaining, eps=1e-5),
-    )
-    return optax.flatten(optimizer)  # one operation for all parameters, not one for each: compiles in half the time
+def _optimizer(setup: Setup, hyper: Any, steps: Any) -> Any:
+    rate = scheduled(setup.lr_schedule, steps, hyper["lr"])
+    return make_optimizer(setup.optimizer, rate, setup.grad_clip)
+
+

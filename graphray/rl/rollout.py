@@ -8,6 +8,8 @@ observation that an episode ended with is in it.
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,32 +17,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.cursor import Cursor, Replay, episode_seeds, keep, step_keys, take, write_down
-from graphray.rl.environments import Environment
+from graphray.rl.cursor import Cursor, State, begin, episode_seeds, keep, step_keys, take, write_down
+from graphray.rl.environments import Environment, LiveEnv, make, name_of
+from graphray.rl.spaces import decoder, encoder
 
-__all__ = ["Policy", "Trajectory", "concatenate", "rollout"]
+__all__ = ["EnvironmentFailed", "Policy", "Trajectory", "concatenate", "rollout"]
+
+_NOISE_STEPS = 256
+"""Steps whose noise is drawn at a time, where it is not known how many there will be."""
+_TRIES = 3
+"""How often in a row an environment may fail at its reset before that is an error, whatever was asked for."""
+
+
+class EnvironmentFailed(RuntimeError):
+    """An environment raised an exception, or returned something that is not a number."""
 
 
 class Policy(Protocol):
-    """How actions are chosen on the host, in NumPy. Policies are small values that travel with tasks."""
+    """How actions are chosen on the host. Policies are small values that travel with tasks."""
+
+    @property
+    def memory(self) -> int:
+        """How many numbers it remembers of an episode; they begin as zeros."""
+
+    @property
+    def sequence(self) -> int:
+        """After how many steps each what it remembers is recorded; 0: never."""
+
+    @property
+    def sees_reward(self) -> bool:
+        """Whether the last number that it remembers is the latest reward."""
 
     def noise(self, key: keys.Key) -> NDArray[Any]:
         """All the randomness of actions whose keys are (…, 2), as an array (…, n)."""
 
-    def act(self, params: Any, observation: NDArray[Any], noise: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Actions (B,) and the parameters of the distribution they come from (B, …), for observations (B, …).
+    def act(
+        self, params: Any, observation: NDArray[Any], memory: NDArray[Any], noise: Any
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Flat actions (B, n), the parameters of the distributions they come from (B, …), and what it remembers then.
 
-        Noise of zero gives the distribution's mode.
+        Without noise (None), the best actions.
         """
 
 
 class Trajectory(NamedTuple):
     """Transitions of T steps of B environments: every array has the leading axes (T, B)."""
 
-    observation: NDArray[np.float32]
-    action: NDArray[np.int64]
+    observation: NDArray[Any]
+    action: NDArray[Any]
+    """Flat actions, (T, B, n)."""
     reward: NDArray[np.float32]
-    next_observation: NDArray[np.float32]
+    next_observation: NDArray[Any]
     """What the action led to; where the episode ended, its last observation, not the next episode's first."""
     terminated: NDArray[np.bool_]
     """The environment ended the episode: nothing follows, and its value is 0."""
@@ -48,13 +75,27 @@ class Trajectory(NamedTuple):
     """The episode was cut off, by a time limit for example: more would have followed."""
     behaviour: NDArray[np.float32]
     """Parameters of the distribution that the action was drawn from, (T, B, …)."""
+    memory: NDArray[np.float32]
+    """What the policy remembered before every so many steps, (ceil(T / sequence), B, m); (0, B, 0) if that is not recorded."""
+    valid: NDArray[np.bool_]
+    """Whether it happened: environments that wait until others have ended their episodes make no steps."""
     episode_return: NDArray[np.float64]
     """The sum of rewards of the episode up to this step, this one included."""
     episode_length: NDArray[np.int64]
     """The number of steps of the episode up to this one, included."""
 
 
-def rollout(env: Environment, policy: Policy, params: Any, cursor: Cursor, steps: int) -> tuple[Trajectory, Cursor]:
+def rollout(
+    env: Environment,
+    policy: Policy,
+    params: Any,
+    cursor: Cursor,
+    steps: int,
+    *,
+    explore: bool = True,
+    complete: bool = False,
+    recreate: bool = False,
+) -> tuple[Trajectory, Cursor]:
     """Make `steps` steps with each environment of a shard.
 
     A pure function: it changes none of its arguments, and m + n steps are m steps followed by n steps, bit for bit,
@@ -67,92 +108,233 @@ def rollout(env: Environment, policy: Policy, params: Any, cursor: Cursor, steps
         params: the policy's parameters.
         cursor: where the shard stands.
         steps: how many steps each environment makes (T).
+        explore: whether actions are drawn; otherwise the best ones are taken.
+        complete: whether each environment goes on to the end of its episode. T is then what the longest needs.
+        recreate: whether to go on with a new episode of a new environment where one raises.
 
     Returns:
         What happened, (T, B, …), and where the shard stands then.
+
+    Raises:
+        EnvironmentFailed: an environment raised an exception, or showed or rewarded with something that is not a
+            number; it says with which seed, after how many steps.
     """
-    count = len(cursor.step)
-    live = take(env, cursor)
-    step_functions = [one.step for one in live]
-    noise = _padded(policy.noise(step_keys(cursor, steps)), axis=1)
-    seeds = episode_seeds(cursor.episode_key, cursor.episode + np.arange(steps + 1)[:, None])
-    episode = [0] * count  # how many episodes each environment has begun here
-    began = [0] * count  # with which step of this rollout the latest of them begins
-
-    shape = (steps, count)
-    observation = np.empty((*shape, *env.observation_shape), np.float32)
-    next_observation = np.empty_like(observation)
-    action = np.empty(shape, np.int64)
+    live, cursor = take(env, cursor)
+    shard = _Shard(env, cursor, live, recreate)
+    count = len(live)
+    noise: NDArray[Any] | None = None
+    ahead = _NOISE_STEPS if complete else steps
+    block, memory = _padded(cursor.observation), _padded(cursor.memory)
+    recorded: list[NDArray[Any]] = []
     behaviour: list[NDArray[Any]] = []
-    rewards: list[Any] = []
-    terminated: list[bool] = []
-    truncated: list[bool] = []
+    running: Any = range(count)
 
-    block = _padded(cursor.observation, axis=0)
-    for t in range(steps):
-        observation[t] = block[:count]
-        chosen, distribution = policy.act(params, block, noise[t])
-        action[t] = chosen[:count]
+    for t in itertools.count():
+        if t >= steps and complete:
+            running = [i for i in running if t == 0 or shard.began[i] != t]
+            shard.waiting.update(set(range(count)) - set(running))
+        if t >= steps and not (complete and running):
+            break
+        if explore and t % ahead == 0:
+            noise = _padded(policy.noise(step_keys(cursor._replace(step=cursor.step + t), ahead)), axis=1)
+        if policy.sequence and t % policy.sequence == 0:
+            recorded.append(memory[:count].copy())
+        action, distribution, memory = policy.act(params, block, memory, None if noise is None else noise[t % ahead])
         behaviour.append(distribution[:count])
-        after = next_observation[t]
-        ended = []
-        for i, a in enumerate(action[t] + env.action_start):
-            after[i], reward, end, cut, _ = step_functions[i](a)
-            rewards.append(reward)
-            terminated.append(end)
-            truncated.append(cut)
-            if end or cut:
-                ended.append(i)
-        block[:count] = after
-        for i in ended:
-            episode[i] += 1
-            began[i] = t + 1
-            block[i] = live[i].reset(seed=int(seeds[episode[i], i]))[0]
+        ended = shard.step(t, action[:count], running, block)
+        if ended:
+            memory[ended] = 0
+        if policy.sees_reward:
+            memory[:count, -1] = [0 if i in ended else reward for i, reward in enumerate(shard.reward[-count:])]
 
-    reward = np.asarray(rewards, np.float64).reshape(shape)
-    terminations, truncations = np.reshape(terminated, shape), np.reshape(truncated, shape)
-    done = terminations | truncations
-    episode_return, return_so_far = _running(cursor.episode_return, reward, done)
-    episode_length, length_so_far = _running(cursor.episode_length, np.ones(shape, np.int64), done)
-
-    logs = _logs(env, cursor, episode, began, seeds, action)
-    trajectory = Trajectory(
-        observation=observation,
-        action=action,
-        reward=reward.astype(np.float32),
-        next_observation=next_observation,
-        terminated=terminations,
-        truncated=truncations,
-        behaviour=np.stack(behaviour),
-        episode_return=episode_return,
-        episode_length=episode_length,
-    )
-    successor = cursor._replace(
-        step=cursor.step + steps,
-        episode=cursor.episode + episode,
-        observation=block[:count].copy(),
-        episode_return=return_so_far,
-        episode_length=length_so_far,
-        state=tuple(write_down(env, one, log) for one, log in zip(live, logs, strict=True)),
-    )
-    keep(env, successor, live)
-    return trajectory, successor
+    return shard.finish(block[:count].copy(), memory[:count].copy(), np.stack(behaviour), recorded)
 
 
 def concatenate(parts: Sequence[Trajectory]) -> Trajectory:
-    """The trajectories of several shards as one: side by side along the axis of environments."""
+    """The trajectories of several shards as one: side by side along the axis of environments.
+
+    Shorter ones are filled up with steps that are not valid.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(len(part.reward) for part in parts)
+    most = max(len(part.memory) for part in parts)
+    parts = [part if len(part.reward) == longest else extended(part, longest, most) for part in parts]
     return Trajectory(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
 
-def _logs(
-    env: Environment, cursor: Cursor, episode: list[int], began: list[int], seeds: NDArray[Any], action: NDArray[Any]
-) -> Iterator[Replay]:
-    """Seed and actions of the episode that each environment is in now."""
-    for i, state in enumerate(cursor.state):
-        actions = (action[began[i] :, i] + env.action_start).astype("<i8").tobytes()
-        if episode[i] == 0 and isinstance(state, Replay):
-            actions = state.actions + actions
-        yield Replay(int(seeds[episode[i], i]), actions)
+def extended(part: Trajectory, steps: int, memories: int) -> Trajectory:
+    """A trajectory with more steps, which are not valid."""
+    return Trajectory(
+        *(
+            np.concatenate([array, np.zeros((length - len(array), *array.shape[1:]), array.dtype)])
+            for name, array in part._asdict().items()
+            for length in [memories if name == "memory" else steps]
+        )
+    )
+
+
+class _Shard:
+    """The live environments of a shard during a rollout, and what happened so far."""
+
+    def __init__(self, env: Environment, cursor: Cursor, live: list[LiveEnv], recreate: bool) -> None:
+        self.env, self.cursor, self.live, self.recreate = env, cursor, live, recreate
+        count = len(live)
+        self.count = count
+        self.episode = [0] * count  # how many episodes each environment has begun here
+        self.began = [0] * count  # with which step of this rollout the latest of them begins
+        self.made = [0] * count  # steps
+        self.length = cursor.episode_length.tolist()  # of the present episode, for the time limit
+        self.waiting: set[int] = set()
+        self.write = encoder(live[0].observation_space, env.observation)
+        self.decode = decoder(env.action)
+        self.steps = [one.step for one in live]
+        self.observation: list[NDArray[Any]] = []
+        self.next_observation: list[NDArray[Any]] = []
+        self.action: list[NDArray[Any]] = []
+        self.reward: list[float] = []
+        self.terminated: list[bool] = []
+        self.truncated: list[bool] = []
+        self.valid: list[bool] = []
+
+    def step(self, t: int, action: NDArray[Any], running: Any, block: NDArray[Any]) -> list[int]:
+        """Step those that run; `block` is what they show, before and after. Gives those whose episodes ended."""
+        count, limit, length, decode, write = self.count, self.env.limit, self.length, self.decode, self.write
+        self.observation.append(block[:count].copy())
+        self.action.append(action)
+        after = np.zeros_like(block[:count]) if self.waiting else np.empty_like(block[:count])
+        ended = []
+        for i in range(count) if self.waiting else running:
+            if i in self.waiting:
+                self._record(0.0, False, False, False)
+                continue
+            try:
+                shown, reward, end, cut, _ = self.steps[i](decode(action[i]))
+                write(shown, after[i])
+            except Exception as error:
+                self._failed(i, t, action[i], error)
+                after[i] = block[i]
+                reward, end, cut = 0.0, False, True
+                self.live[i], self.steps[i] = _replaced(self.env, self.live[i])
+            length[i] += 1
+            self.made[i] += 1
+            if length[i] == limit and not end:
+                cut = True
+            self._record(reward, end, cut, True)
+            if end or cut:
+                ended.append(i)
+        self._check(t, after, action)
+        self.next_observation.append(after)
+        block[:count] = after
+        for i in ended:
+            self.episode[i] += 1
+            self.began[i] = t + 1
+            length[i] = 0
+            write(self._reset(i), block[i])
+        return ended
+
+    def _record(self, reward: Any, terminated: Any, truncated: Any, valid: bool) -> None:
+        self.reward.append(reward)
+        self.terminated.append(terminated)
+        self.truncated.append(truncated)
+        self.valid.append(valid)
+
+    def _reset(self, i: int) -> Any:
+        for attempt in itertools.count(1):
+            try:
+                return begin(self.env, self.live[i], self._seed(i), self.cursor.task[i])
+            except Exception as error:
+                if not self.recreate or attempt == _TRIES:
+                    raise EnvironmentFailed(
+                        f"{name_of(self.env)} raised {type(error).__name__} in reset(seed={self._seed(i)}): {error}"
+                    ) from error
+                self.live[i], self.steps[i] = _replaced(self.env, self.live[i])
+                self.episode[i] += 1
+
+    def _seed(self, i: int) -> int:
+        return int(episode_seeds(self.cursor.episode_key[i], self.cursor.episode[i] + self.episode[i]))
+
+    def _failed(self, i: int, t: int, action: NDArray[Any], error: Exception) -> None:
+        said = (
+            f"{name_of(self.env)} raised {type(error).__name__} in step {self.length[i] + 1} of the episode with seed "
+            f"{self._episode_seed(i)} (action {action.tolist()}): {error}"
+        )
+        if not self.recreate:
+            raise EnvironmentFailed(f"{said}. With recreate_failed_env=True the training goes on without it") from error
+        logging.getLogger("graphray.rl").warning("%s; it goes on with a new episode", said)
+
+    def _episode_seed(self, i: int) -> int:
+        return self._seed(i) if self.episode[i] else self.cursor.state[i].seed
+
+    def _check(self, t: int, after: NDArray[Any], action: NDArray[Any]) -> None:
+        total = np.add.reduce(after, axis=None) + sum(self.reward[-self.count :])
+        if total == total:  # only NaN differs from itself
+            return
+        for i, (row, reward) in enumerate(zip(after, self.reward[-self.count :], strict=True)):
+            what = "an observation" if np.isnan(row).any() else "a reward" if reward != reward else ""
+            if what:
+                raise EnvironmentFailed(
+                    f"{name_of(self.env)} gave {what} that is not a number (NaN) in step {self.length[i]} of the episode "
+                    f"with seed {self._episode_seed(i)} (action {action[i].tolist()})"
+                )
+
+    def finish(
+        self, observation: NDArray[Any], memory: NDArray[Any], behaviour: NDArray[Any], recorded: list[NDArray[Any]]
+    ) -> tuple[Trajectory, Cursor]:
+        """What happened, and where the shard stands."""
+        cursor, env = self.cursor, self.env
+        shape = (-1, self.count)
+        reward = np.asarray(self.reward, np.float64).reshape(shape)
+        terminated = np.asarray(self.terminated, np.bool_).reshape(shape)
+        truncated = np.asarray(self.truncated, np.bool_).reshape(shape)
+        valid = np.asarray(self.valid, np.bool_).reshape(shape)
+        action = np.stack(self.action)
+        done = terminated | truncated
+        episode_return, return_so_far = _running(cursor.episode_return, reward, done)
+        episode_length, length_so_far = _running(cursor.episode_length, valid.astype(np.int64), done)
+        trajectory = Trajectory(
+            observation=np.stack(self.observation),
+            action=action,
+            reward=reward.astype(np.float32),
+            next_observation=np.stack(self.next_observation),
+            terminated=terminated,
+            truncated=truncated,
+            behaviour=behaviour,
+            memory=np.stack(recorded) if recorded else np.zeros((0, self.count, 0), np.float32),
+            valid=valid,
+            episode_return=episode_return,
+            episode_length=episode_length,
+        )
+        logs = self._logs(action)
+        successor = cursor._replace(
+            step=cursor.step + self.made,
+            episode=cursor.episode + self.episode,
+            observation=observation,
+            episode_return=return_so_far,
+            episode_length=length_so_far,
+            memory=memory,
+            state=tuple(write_down(env, one, log) for one, log in zip(self.live, logs, strict=True)),
+        )
+        keep(env, successor, self.live)
+        return trajectory, successor
+
+    def _logs(self, action: NDArray[Any]) -> Iterator[State]:
+        """Seed and actions of the episode that each environment is in now."""
+        for i, state in enumerate(self.cursor.state):
+            actions = np.ascontiguousarray(action[self.began[i] : self.made[i], i]).tobytes()
+            if self.episode[i] == 0:
+                yield state._replace(actions=state.actions + actions, snapshot=b"")
+            else:
+                yield State(self._seed(i), actions, self.cursor.task[i])
+
+
+def _replaced(env: Environment, old: LiveEnv) -> tuple[LiveEnv, Any]:
+    try:
+        old.close()
+    except Exception:  # it is broken as it is
+        pass
+    new = make(env)
+    return new, new.step
 
 
 def _running(start: NDArray[Any], increment: NDArray[Any], done: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -166,7 +348,7 @@ def _running(start: NDArray[Any], increment: NDArray[Any], done: NDArray[Any]) -
     return sums, total
 
 
-def _padded(array: NDArray[Any], axis: int) -> NDArray[Any]:
+def _padded(array: NDArray[Any], axis: int = 0) -> NDArray[Any]:
     """A copy with at least two entries along an axis, zeros added."""
     missing = max(0, 2 - array.shape[axis])
     return np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)])

@@ -1,0 +1,182 @@
+"""Training as a value: everything between two iterations, and the stages that lead from one to the next.
+
+An iteration is a small graph: each shard of environments is rolled out (`collect`), and from all of that something is
+learned (`learn`). Off-policy, this is repeated until the iteration has its environment steps. The stages are the same for
+all algorithms; what an algorithm is, its `Plan` says.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import graphray as gr
+from graphray.rl import cursor, keys
+from graphray.rl.environments import Environment
+from graphray.rl.host import NetworkPolicy
+from graphray.rl.rollout import Trajectory, concatenate, rollout
+
+__all__ = ["Plan", "Progress", "Step", "Training", "begin", "iteration"]
+
+# What the numbers of a run are for: each use has a key of its own.
+ROLLOUTS, AGENT, REPLAY = 0, 1, 3
+
+RECENT = 100
+"""Of so many of the latest episodes the means are reported."""
+
+
+class Episode(NamedTuple):
+    """An episode that is over."""
+
+    total: float
+    length: int
+
+
+class Progress(NamedTuple):
+    """How far a training has come."""
+
+    steps: int = 0
+    episodes: int = 0
+    iterations: int = 0
+    recent: tuple[Episode, ...] = ()
+    """The latest episodes."""
+
+
+class Training(NamedTuple):
+    """A training between two iterations."""
+
+    agent: Any
+    """The algorithm's own state, a pytree of arrays."""
+    cursors: tuple[cursor.Cursor, ...]
+    """Where the environments stand, shard by shard."""
+    replay: Any
+    """What is kept of past transitions; None on-policy."""
+    progress: Progress
+
+
+class Step(NamedTuple):
+    """A training after an iteration, and what there is to say about that."""
+
+    training: Training
+    metrics: dict[str, float]
+    episodes: tuple[Episode, ...]
+    """That ended in it."""
+    cycle: int
+    """How many of its rollouts have been learned from."""
+
+
+class Plan(NamedTuple):
+    """An algorithm with its configuration, as far as the stages need to know: a small value that travels with tasks."""
+
+    algorithm: str
+    """The name of its class in `graphray.rl`."""
+    setup: Any
+    """Its static configuration."""
+    env: Environment
+    policy: NetworkPolicy
+    shards: tuple[tuple[int, ...], ...]
+    """The numbers of the environments of each shard."""
+    fragment: int
+    """Steps of each environment in a rollout."""
+    cycles: int
+    """Rollouts, each with the updates after it, in an iteration."""
+    explore: bool = True
+    complete: bool = False
+    recreate: bool = False
+    timeout: float | None = None
+    gpus: float = 0
+
+
+def begin(plan: Plan, hyper: dict[str, float], seed: int, tasks: Any = None) -> Training:
+    """A training before its first iteration, made in this process."""
+    root = keys.root(seed)
+    algorithm = algorithm_of(plan)
+    agent = algorithm.init_agent(plan.setup, hyper, keys.fold_in(root, AGENT))
+    where = keys.fold_in(root, ROLLOUTS)
+    cursors = tuple(
+        cursor.start(plan.env, where, np.asarray(shard), plan.policy.memory, tasks and tuple(tasks[i] for i in shard))
+        for shard in plan.shards
+    )
+    replay = algorithm.init_replay(plan, keys.fold_in(root, REPLAY))
+    return Training(agent, cursors, replay, Progress())
+
+
+def iteration(plan: Plan, training: Any) -> gr.Node:
+    """One iteration as a node, whose value is a `Step`: of a training, or of a node that gives one or a step."""
+    if isinstance(training, gr.Node):
+        return gr.call(iteration, plan, training)
+    if isinstance(training, Step):
+        training = training.training
+    step = Step(training, {}, (), 0)
+    if plan.cycles == 1:
+        return _cycle(plan, step)
+    return gr.iterate(functools.partial(_cycle, plan), step, steps=plan.cycles)
+
+
+def _cycle(plan: Plan, step: Step) -> gr.Node:
+    """One rollout of all shards, and what is learned from it."""
+    stages = _stages(plan)
+    training = step.training
+    weights = algorithm_of(plan).weights(plan, training)
+    return stages.learn(stages.plan, step, gr.map(stages.collect, training.cursors, plan=stages.plan, weights=weights))
+
+
+class _Stages(NamedTuple):
+    """The stages as tasks, and the plan as a node: it is looked through once, and sent to each process once."""
+
+    plan: gr.Node
+    collect: Any
+    learn: Any
+
+
+@functools.lru_cache(maxsize=64)
+def _stages(plan: Plan) -> _Stages:
+    limited: dict[str, Any] = {"timeout": plan.timeout, "retries": 2} if plan.timeout else {}
+    wanted: dict[str, Any] = {"resources": {"gpu": plan.gpus}} if plan.gpus else {}
+    return _Stages(gr.value(plan), gr.task(**limited)(collect), gr.task(near="learner", **wanted)(learn))
+
+
+def collect(at: cursor.Cursor, plan: Plan, weights: Any) -> tuple[Trajectory, cursor.Cursor]:
+    """Some steps of one shard, and where it stands then."""
+    return rollout(
+        plan.env,
+        plan.policy,
+        weights,
+        at,
+        plan.fragment,
+        explore=plan.explore,
+        complete=plan.complete,
+        recreate=plan.recreate,
+    )
+
+
+def learn(plan: Plan, step: Step, fragments: list[Any]) -> Step:
+    """What has been learned from what all shards have collected."""
+    algorithm = algorithm_of(plan)
+    trajectories, cursors = zip(*fragments, strict=True)
+    trajectory = concatenate(trajectories)
+    training = step.training
+    agent, replay, metrics = algorithm.learn(plan, training.agent, training.replay, trajectory)
+    done = trajectory.terminated | trajectory.truncated
+    ended = tuple(
+        Episode(float(total), int(length))
+        for total, length in zip(trajectory.episode_return[done], trajectory.episode_length[done], strict=True)
+    )
+    before = training.progress
+    progress = Progress(
+        before.steps + int(trajectory.valid.sum()),
+        before.episodes + len(ended),
+        before.iterations + (step.cycle + 1 == plan.cycles),
+        (*before.recent, *ended)[-RECENT:],
+    )
+    training = Training(agent, tuple(cursors), replay, progress)
+    return Step(training, {**step.metrics, **metrics}, (*step.episodes, *ended), step.cycle + 1)
+
+
+def algorithm_of(plan: Plan) -> Any:
+    """The algorithm's class."""
+    from graphray import rl
+
+    return getattr(rl, plan.algorithm)
