@@ -1,0 +1,3 @@
+"""Environments that graphray brings along."""
+
+SHIPPED: dict[str, type] = {}
