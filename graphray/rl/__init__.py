@@ -42,7 +42,7 @@ _PUBLIC = {
 ALGORITHMS = ("PPO", "DQN", "SAC")
 """The names of the algorithms."""
 
-__all__ = ["ALGORITHMS", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["ALGORITHMS", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

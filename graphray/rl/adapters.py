@@ -72,7 +72,7 @@ class OldGym(gymnasium.Env[Any, Any]):
             else:
                 import random
 
-                np.random.seed(seed)  # noqa: NPY002
+                np.random.seed(seed)
                 random.seed(seed)
         shown = self.env.reset()
         # Some are half-way between the two interfaces.

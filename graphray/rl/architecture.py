@@ -8,7 +8,7 @@ from graphray.rl.config import MODEL_DEFAULTS
 from graphray.rl.distributions import ActionDistribution
 from graphray.rl.spaces import ActionLayout, ObservationLayout, Part
 
-__all__ = ["FORBIDDEN", "Architecture", "architecture", "masked", "vector"]
+__all__ = ["FORBIDDEN", "Architecture", "architecture", "masked", "vector", "with_action"]
 
 FORBIDDEN = -1e9
 """The logit of an action that is not allowed: finite, so that nothing becomes infinite minus infinite."""
@@ -99,6 +99,15 @@ def architecture(
 def vector(size: int) -> ObservationLayout:
     """The layout of plain numbers."""
     return ObservationLayout((size,), "float32", (Part((), "numbers", (size,), 0, size),))
+
+
+def with_action(layout: ObservationLayout, size: int) -> ObservationLayout:
+    """The layout of observations with flat actions behind."""
+    stop = layout.parts[-1].stop
+    parts = tuple(part._replace(path=part.path or ("observation",)) for part in layout.parts)
+    return ObservationLayout(
+        (stop + size,), "float32", (*parts, Part(("action",), "numbers", (size,), stop, stop + size))
+    )
 
 
 def masked(observation: ObservationLayout, distribution: ActionDistribution) -> bool:

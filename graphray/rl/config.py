@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from graphray.rl.options import (
     anything,
@@ -139,6 +139,11 @@ check_number = number(0)
 @dataclass(frozen=True)
 class Config:
     """What every algorithm is configured with."""
+
+    MODEL: ClassVar[dict[str, Any]] = {}
+    """Where its networks differ from MODEL_DEFAULTS."""
+    OPTIMIZER: ClassVar[dict[str, Any]] = {}
+    """What its optimiser is given beside the learning rate."""
 
     env: Any = option(
         None, "Environment: a gymnasium id, a class, a function, `module.Class`, a registered name.", anything
@@ -275,6 +280,14 @@ class Config:
         made = build(type(self), entries, where)
         changed = {name: getattr(made, name) for name in entries if name in known}
         return type(self)(**{name: changed.get(name, getattr(self, name)) for name in known})
+
+    def whole_model(self) -> dict[str, Any]:
+        """The entries of the model, with the defaults of this algorithm."""
+        return {**MODEL_DEFAULTS, **self.MODEL, **self.model}
+
+    def optimizer_items(self) -> tuple[tuple[str, Any], ...]:
+        """The optimiser's type and arguments, in order."""
+        return tuple(sorted({"type": "adam", **self.OPTIMIZER, **self.optimizer}.items()))
 
     def to_dict(self) -> dict[str, Any]:
         """The entries by name; `model` with its defaults."""

@@ -33,7 +33,7 @@ class NetworkPolicy(NamedTuple):
     network: Architecture
     distribution: ActionDistribution
     exploration: str = "StochasticSampling"
-    """One of `graphray.rl.config.EXPLORATIONS`, or "StateDependent"."""
+    """One of `graphray.rl.config.EXPLORATIONS`, "StateDependent", or "SquashedSampling" (which begins at random)."""
     squashed: bool = False
     """Whether numbers are brought into (-1, 1) by tanh."""
     sequence: int = 0
@@ -86,8 +86,6 @@ class NetworkPolicy(NamedTuple):
                 action = np.tanh(action)
         elif self.exploration == "StochasticSampling":
             action = distribution.sample(outputs, noise)
-            if self.squashed:
-                action = np.tanh(action)
         else:
             action, extra = self._explore(params["explore"], outputs, features, extra, noise)
         if not self.memory:
@@ -107,11 +105,13 @@ class NetworkPolicy(NamedTuple):
             allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
             anything = self.distribution.sample(allowed, own)
             return np.where(uniform[:, -1:] < how["epsilon"], anything, best).astype(layout.dtype), extra
-        if how["random"] or self.exploration == "Random":
+        if how.get("random") or self.exploration == "Random":
             if layout.continuous:
                 return 2 * uniform[:, :-1] - 1, extra
             allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
             return self.distribution.sample(allowed, own), extra
+        if self.exploration == "SquashedSampling":
+            return np.tanh(self.distribution.sample(outputs, own)), extra
         size = layout.size
         if self.exploration == "StateDependent":
             count, weights = extra[:, :1], extra[:, 1:]
