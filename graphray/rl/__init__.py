@@ -8,8 +8,8 @@
 
 What runs where decides what a module may import:
 
-- `keys`, `spaces`, `environments`, `cursor`, `rollout`, `host`, `replay` and `evaluation` serve on the host. They need NumPy
-  and gymnasium, and no JAX, so that processes which only step environments start quickly.
+- `keys`, `spaces`, `environments`, `cursor`, `rollout`, `host`, `replay` and `evaluation` serve on the host. They need
+  NumPy and gymnasium, and no JAX, so that processes which only step environments start quickly.
 - `gae`, `networks`, `learning`, `optimizer` and the algorithms (`ppo`, `dqn`, `sac`) are traced by JAX.
 - `config`, `trainer`, `checkpoint`, `policy` are the surface.
 """

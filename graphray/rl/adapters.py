@@ -40,8 +40,9 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(space, spaces.Box) or not space.shape:
             raise TypeError(f"frames of a Box can be stacked, not of {space}")
         low, high = (np.concatenate([bound] * frames, axis=-1) for bound in (space.low, space.high))
-        self.observation_space = spaces.Box(low, high, dtype=space.dtype)  # type: ignore[arg-type]
-        self._frames, self._latest = frames, []
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype)
+        self._frames = frames
+        self._latest: list[Any] = []
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -65,7 +66,7 @@ class OldGym(gymnasium.Env[Any, Any]):
         self.action_space = _space(env.action_space)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode. The old interface is seeded by `seed(…)`, or from NumPy's and Python's global generators."""
+        """Begin an episode. Its own `seed(…)` is called, or NumPy's and Python's global generators are seeded."""
         if seed is not None:
             if callable(getattr(self.env, "seed", None)):
                 self.env.seed(seed)
@@ -110,9 +111,7 @@ def speaks_old_gym(env: Any) -> bool:
         if "seed" not in str(error):
             raise
         return True
-    if not (isinstance(shown, tuple) and len(shown) == 2 and isinstance(shown[1], dict)):
-        return True
-    return False
+    return not (isinstance(shown, tuple) and len(shown) == 2 and isinstance(shown[1], dict))
 
 
 def _space(space: Any) -> Any:

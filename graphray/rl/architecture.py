@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from graphray.rl.config import MODEL_DEFAULTS
 from graphray.rl.distributions import ActionDistribution
-from graphray.rl.spaces import ActionLayout, ObservationLayout, Part
+from graphray.rl.spaces import ActionLayout, Choice, ObservationLayout, Part
 
 __all__ = ["FORBIDDEN", "Architecture", "architecture", "masked", "vector", "with_action"]
 
@@ -91,7 +91,7 @@ def architecture(
     if recurrent:
         fields["lstm"] = known["lstm_cell_size"]
         if known["lstm_use_prev_action"] and action is not None:
-            fields["previous_action"] = sum(getattr(leaf, "n", None) or leaf.size for leaf in action.leaves)  # type: ignore[union-attr]
+            fields["previous_action"] = sum(leaf.n if isinstance(leaf, Choice) else leaf.size for leaf in action.leaves)
         fields["previous_reward"] = int(known["lstm_use_prev_reward"])
     return Architecture(observation, outputs, **{**fields, **more})
 
@@ -121,8 +121,8 @@ def masked(observation: ObservationLayout, distribution: ActionDistribution) -> 
         return False
     if not distribution.layout.discrete or mask.stop - mask.start != distribution.size:
         raise ValueError(
-            f"the observation's action_mask has {mask.stop - mask.start} entries; a mask needs discrete actions and one entry "
-            f"for each ({distribution.size})"
+            f"the observation's action_mask has {mask.stop - mask.start} entries; a mask needs discrete actions, and "
+            f"one entry for each ({distribution.size})"
         )
     return True
 

@@ -104,22 +104,23 @@ class ModelConfig:
     )
     custom_model: Any = option(
         None,
-        "A flax module, its class, or `module.Class`; made with `num_outputs`, called with the observation as the space has it.",
+        "A flax module, its class, or `module.Class`; made with `num_outputs`, called with observations as they are.",
         anything,
     )
     custom_model_config: Any = option({}, "Further arguments of the custom model.", mapping)
 
 
 def _model(value: Any) -> dict[str, Any]:
-    build(ModelConfig, mapping(value), "model")
-    return mapping(value)
+    given: dict[str, Any] = mapping(value)
+    build(ModelConfig, given, "model")
+    return given
 
 
 _model.kind = "a dict of the names in MODEL_DEFAULTS"  # type: ignore[attr-defined]
 
 
 def _exploration(value: Any) -> dict[str, Any]:
-    given = mapping(value)
+    given: dict[str, Any] = mapping(value)
     kind = given.get("type")
     if kind is not None and kind not in EXPLORATIONS:
         raise ValueError(f"type is one of {', '.join(EXPLORATIONS)}")
@@ -187,7 +188,8 @@ class Config:
     )
     num_shards: Any = option(
         None,
-        "Groups of environments that are stepped together; with equal `num_envs` and `num_shards` any number of workers trains the same agent.",
+        "Groups of environments that are stepped together; with equal `num_envs` and `num_shards` any number of "
+        "workers trains the same agent.",
         optional(integer(1)),
         rllib="(none)",
     )

@@ -219,10 +219,10 @@ def _anew(env: Environment, cursor: Cursor) -> tuple[list[LiveEnv], Cursor]:
     write = encoder(live[0].observation_space, env.observation)
     for one, state, row in zip(live, cursor.state, observation, strict=True):
         write(begin(env, one, state.seed, state.task), row)
-    state = tuple(state._replace(actions=b"", snapshot=b"") for state in cursor.state)
+    states = tuple(state._replace(actions=b"", snapshot=b"") for state in cursor.state)
     return live, cursor._replace(
         observation=observation,
-        state=state,
+        state=states,
         memory=np.zeros_like(cursor.memory),
         episode_return=np.zeros_like(cursor.episode_return),
         episode_length=np.zeros_like(cursor.episode_length),

@@ -1,7 +1,8 @@
 """Deep Q-networks.
 
-Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015; double Q-learning (van Hasselt et al., AAAI
-2016), dueling networks (Wang et al., ICML 2016), sums over n steps, and prioritised replay (Schaul et al., ICLR 2016).
+Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015; double Q-learning (van Hasselt et
+al., AAAI 2016), dueling networks (Wang et al., ICML 2016), sums over n steps, and prioritised replay (Schaul et al.,
+ICLR 2016).
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ class DQN(OffPolicy):
     """Deep Q-networks, for one discrete action."""
 
     Config = DQNConfig
-    update = staticmethod(update)  # type: ignore[assignment]
+    update = staticmethod(update)
 
     @classmethod
     def setup(cls, config: DQNConfig, env: Environment) -> Setup:

@@ -1,10 +1,11 @@
 """Environments: what is known about one, and how its state can become a value.
 
 An environment on the host is a live object. Rollouts are pure functions all the same, because the state of an
-environment can be written down: as the seed its episode was reset with and the actions taken since, and as a snapshot of
-the object where that is quicker. `register` finds out by trying whether that is true of an environment, as no flag can be
-trusted: gymnasium's `EzPickle` environments (Box2D, MuJoCo), for one, pickle their constructor's arguments only, so that
-what comes back is a fresh environment, without any error.
+environment can be written down: as the seed its episode was reset with and the actions taken since, and as a snapshot
+of the object where that is quicker. `register` finds out by trying whether that is true of an environment, as no flag
+can be
+trusted: gymnasium's `EzPickle` environments (Box2D, MuJoCo), for one, pickle their constructor's arguments only, so
+that what comes back is a fresh environment, without any error.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def register(
         old = not isinstance(first, gymnasium.Env) or speaks_old_gym(first)
         if old:
             warnings.warn(
-                f"{name_of(env)} has gym's old interface (reset() gives an observation, step four values) and is adapted; "
-                "gymnasium's tells ends from time limits",
+                f"{name_of(env)} has gym's old interface (reset() gives an observation, step four values) and is "
+                "adapted; gymnasium's tells ends from time limits",
                 stacklevel=3,
             )
     env = env._replace(old_gym=old, framestack=framestack, sequence_length=sequence_length)

@@ -109,7 +109,7 @@ def normalised_observations(statistics: dict[str, Any], observation: Any) -> Any
 
 
 def filter_of(statistics: dict[str, Any]) -> dict[str, Any] | None:
-    """Mean and deviation of observations as NumPy's arrays, for policies on the host; None where they are not normalised."""
+    """Mean and deviation of observations, for policies on the host; None where these are not normalised."""
     moments: Moments | None = statistics.get("observations")
     if moments is None:
         return None

@@ -109,7 +109,7 @@ class OffPolicy(Algorithm):
         drawn, kept = replay.sample(kept, schedule.updates, schedule.batch, gamma, schedule.n_step, beta)
         agent, metrics, errors = jax.device_get(cls.update(setup, agent, drawn))
         if kept.priority is not None:
-            kept = replay.reprioritised(kept, drawn.index, (np.abs(errors) + 1e-6) ** setup.alpha)
+            kept = replay.reprioritised(kept, drawn.rows, (np.abs(errors) + 1e-6) ** setup.alpha)
         return agent, kept, {name: float(value) for name, value in metrics._asdict().items()}
 
     @classmethod

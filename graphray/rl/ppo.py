@@ -1,7 +1,7 @@
 """Proximal policy optimisation.
 
-Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv:1707.06347): the clipped objective, and the penalty on
-the divergence from the old policy whose coefficient adapts; either, or both.
+Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv:1707.06347): the clipped objective, and the
+penalty on the divergence from the old policy whose coefficient adapts; either, or both.
 
 Everything here is a pure function of values and can be traced. A whole update, all epochs over all minibatches, is
 one XLA program.
@@ -310,7 +310,7 @@ def _batch(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[Batch, dict[
         given = sequences(setup.policy, setup.distribution.layout, t, length)
         seen, memories = features(setup.policy, agent.params["policy"], cut(t.observation, length), given)
         following = next_features(setup.policy, setup.distribution.layout, agent.params["policy"], t, memories, length)
-        value = _uncut(_value(setup, agent.params, seen), *reward.shape, length)
+        value = _uncut(_value(setup, agent.params, seen), reward, length)
         next_value = _value(setup, agent.params, following)
     else:
         both = jnp.stack([t.observation, t.next_observation])
@@ -335,7 +335,9 @@ def _batch(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[Batch, dict[
     return jax.tree.map(flat, arrays)._replace(given=given), statistics
 
 
-def _uncut(x: Any, steps: int, count: int, length: int) -> Any:
+def _uncut(x: Any, like: Any, length: int) -> Any:
+    """Pieces (N, length) as steps (T, B) again."""
+    steps, count = like.shape
     return jnp.swapaxes(x.reshape(-1, count, length), 1, 2).reshape(-1, count)[:steps]
 
 
@@ -359,13 +361,10 @@ class PPO(Algorithm):
         outputs = action.size if free else distribution.size
         policy = architecture(layout, outputs, model, action, head_scale=0.01, free=action.size if free else 0)
         shared = bool(policy.lstm or model["vf_share_layers"]) and policy.custom is None
-        if shared:
-            value = Architecture(vector(policy.width), 1, hidden=())
-        else:
-            value = architecture(layout, 1, model)
+        features = Architecture(vector(policy.width), 1, hidden=())
         return Setup(
             policy=policy,
-            value=value,
+            value=features if shared else architecture(layout, 1, model),
             shared=shared,
             distribution=distribution,
             signals=signals_of(config, layout),

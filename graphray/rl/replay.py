@@ -1,8 +1,8 @@
 """Replay: past transitions as a persistent value.
 
-Transitions lie in segments that are never changed and that successive values share: adding some copies at most the last,
-unfinished segment, and an older value still holds what it held. So a training can be kept, sent and gone on with from any
-of its states.
+Transitions lie in segments that are never changed and that successive values share: adding some copies at most the
+last, unfinished segment, and an older value still holds what it held. So a training can be kept, sent and gone on with
+from any of its states.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Row(NamedTuple):
 
     observation: NDArray[Any]
     action: NDArray[Any]
-    reward: NDArray[np.float32]
+    reward: NDArray[Any]
     next_observation: NDArray[Any]
-    terminated: NDArray[np.bool_]
-    ended: NDArray[np.bool_]
+    terminated: NDArray[Any]
+    ended: NDArray[Any]
     """Terminated or truncated: the next row of its environment is of another episode."""
 
 
@@ -44,7 +44,7 @@ class Replay(NamedTuple):
     capacity: int
     stride: int
     """From a transition to the next of the same environment: how many environments there are."""
-    priority: NDArray[np.float32] | None
+    priority: NDArray[Any] | None
     """How likely each row is drawn, up to a factor; None: all alike."""
     greatest: float
     """The greatest priority there has been, which new rows get."""
@@ -59,16 +59,16 @@ class Transitions(NamedTuple):
 
     observation: NDArray[Any]
     action: NDArray[Any]
-    reward: NDArray[np.float32]
+    reward: NDArray[Any]
     """The discounted sum of rewards of up to n steps."""
     next_observation: NDArray[Any]
     """Where these led."""
-    discount: NDArray[np.float32]
+    discount: NDArray[Any]
     """What the value of that counts; 0 where the episode was over."""
-    weight: NDArray[np.float32]
+    weight: NDArray[Any]
     """Of each in the loss."""
-    index: NDArray[np.int64]
-    """Which rows they are."""
+    rows: NDArray[Any]
+    """Which they are."""
 
 
 def empty(capacity: int, stride: int, key: keys.Key, prioritized: bool = False) -> Replay:
@@ -87,21 +87,21 @@ def empty(capacity: int, stride: int, key: keys.Key, prioritized: bool = False) 
 def add(replay: Replay, trajectory: Trajectory) -> Replay:
     """With the transitions of a trajectory (T, B), and without the oldest, if there are too many."""
     t = trajectory
-    flat = [x.reshape(-1, *x.shape[2:]) for x in (t.observation, t.action, t.reward, t.next_observation)]
-    ended = (t.terminated | t.truncated).reshape(-1)
-    new = Row(*flat, t.terminated.reshape(-1), ended)
+    columns = (t.observation, t.action, t.reward, t.next_observation, t.terminated, t.terminated | t.truncated)
+    new = Row(*(x.reshape(-1, *x.shape[2:]) for x in columns))
+    count = len(new.reward)
     length = _segment_length(new)
     segments = list(replay.segments)
     if segments and len(segments[-1].reward) < length:
         new = _joined(segments.pop(), new)
     segments += [Row(*(x[at : at + length] for x in new)) for at in range(0, len(new.reward), length)]
-    size = replay.size + len(ended)
+    size = replay.size + count
     over = max(0, size - replay.capacity)
     skipped = replay.skipped + over
     gone = skipped // length
     priority = replay.priority
     if priority is not None:
-        priority = np.concatenate([priority, np.full(len(ended), replay.greatest, np.float32)])[over:]
+        priority = np.concatenate([priority, np.full(count, replay.greatest, np.float32)])[over:]
     return replay._replace(
         segments=tuple(segments[gone:]), skipped=skipped - gone * length, size=size - over, priority=priority
     )
@@ -120,7 +120,8 @@ def sample(
         batch: B, for each update.
         gamma: discount factor.
         n_step: over how many steps rewards are summed, at most.
-        beta: how far weights make up for unequal priorities (Schaul et al., "Prioritized experience replay", ICLR 2016).
+        beta: how far weights make up for unequal priorities (Schaul et al., "Prioritized experience replay", ICLR
+            2016).
     """
     words = np.asarray(keys.fold_in(replay.key, replay.draws), np.uint64)
     generator = np.random.Generator(np.random.Philox(key=words))
@@ -141,15 +142,15 @@ def sample(
     return shaped, replay._replace(draws=replay.draws + 1)
 
 
-def reprioritised(replay: Replay, index: NDArray[Any], priority: NDArray[Any]) -> Replay:
+def reprioritised(replay: Replay, rows: NDArray[Any], priority: NDArray[Any]) -> Replay:
     """With other priorities of some rows; of several for one row, the last."""
     assert replay.priority is not None
     changed = replay.priority.copy()
-    changed[np.ravel(index)] = np.ravel(priority)
+    changed[np.ravel(rows)] = np.ravel(priority)
     return replay._replace(priority=changed, greatest=max(replay.greatest, float(np.max(priority))))
 
 
-def _n_steps(replay: Replay, index: NDArray[Any], gamma: float, n_step: int) -> tuple[Any, ...]:
+def _n_steps(replay: Replay, index: NDArray[Any], gamma: float, n_step: int) -> tuple[Any, Any, Any, Any, Any]:
     first = _rows(replay, index)
     reward, following = first.reward.astype(np.float32), first.next_observation
     terminated, ended = first.terminated, first.ended

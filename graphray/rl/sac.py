@@ -1,8 +1,8 @@
 """Soft actor-critic.
 
-Haarnoja et al., "Soft actor-critic algorithms and applications", 2018 (arXiv:1812.05905), with a temperature that is adapted to
-a target entropy; exploration that depends on the state, if asked for (Raffin et al., "Smooth exploration for robotic
-reinforcement learning", CoRL 2021).
+Haarnoja et al., "Soft actor-critic algorithms and applications", 2018 (arXiv:1812.05905), with a temperature that is
+adapted to a target entropy; exploration that depends on the state, if asked for (Raffin et al., "Smooth exploration
+for robotic reinforcement learning", CoRL 2021).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SACConfig(OffPolicyConfig):
     )
     target_entropy: Any = option(
         "auto",
-        "Entropy that the temperature is adapted to; 'auto': minus the number of action dimensions; None: it stays as it is.",
+        "Entropy that the temperature is adapted to; 'auto': minus the number of action dimensions; None: it is fixed.",
         lambda v: v if v in ("auto", None) else number()(v),
         kind="'auto', None or a number",
     )
@@ -112,7 +112,7 @@ class SACState(NamedTuple):
     """An agent between two updates: a pytree of arrays."""
 
     params: dict[str, Any]
-    """Of its networks, "policy" and "critics" (one behind the other), "log_alpha", and "log_std" of exploration by state."""
+    """Of its networks, "policy" and "critics"; "log_alpha"; and "log_std", of exploration by state."""
     target: Any
     """Earlier ones of the critics."""
     optimizer: dict[str, Any]
@@ -226,7 +226,8 @@ def _step(setup: Setup, hyper: Any, optimizer: Any, carry: Any, now: tuple[Trans
     entropy = -jnp.mean(density)
     alpha_loss, alpha_leaves = jnp.float32(0), leaves["alpha"]
     if setup.target_entropy is not None:
-        alpha_loss, gradient = jax.value_and_grad(lambda a: a * (entropy - setup.target_entropy))(log_alpha)
+        excess = entropy - setup.target_entropy
+        alpha_loss, gradient = jax.value_and_grad(lambda a: a * excess)(log_alpha)
         log_alpha, alpha_leaves = apply_gradients(optimizer, gradient, leaves["alpha"], log_alpha)
 
     target = jax.tree.map(lambda old, new: old + hyper["tau"] * (new - old), target, critics)
@@ -244,7 +245,7 @@ class SAC(OffPolicy):
     """Soft actor-critic, for continuous actions."""
 
     Config = SACConfig
-    update = staticmethod(update)  # type: ignore[assignment]
+    update = staticmethod(update)
 
     @classmethod
     def setup(cls, config: SACConfig, env: Environment) -> Setup:
