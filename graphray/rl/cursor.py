@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.environments import Environment, LiveEnv, make, unwrapped
+from graphray.rl.environments import Environment, LiveEnv, make, with_tasks
 from graphray.rl.spaces import decoder, encoder
 
 __all__ = [
@@ -208,7 +208,7 @@ def restore(env: Environment, state: State) -> LiveEnv:
 def begin(env: Environment, live: LiveEnv, seed: int, task: Any = None) -> Any:
     """Begin an episode, and give what it shows."""
     if task is not None:
-        unwrapped(live).set_task(task)
+        with_tasks(live).set_task(task)
     return live.reset(seed=seed)[0]
 
 

@@ -107,7 +107,7 @@ def register(
             observation=_layout(env, live.observation_space, observation_layout, sequence_length),
             action=_layout(env, live.action_space, action_layout),
             limit=min(limits, default=None),
-            settable=all(callable(getattr(unwrapped(live), name, None)) for name in ("get_task", "set_task")),
+            settable=with_tasks(live) is not None,
         )
     return env._replace(state=_how_to_write_down(env)) if probe else env
 
@@ -123,6 +123,15 @@ def unwrapped(live: Any) -> Any:
     """The user's own object within what `make` gives."""
     inner = getattr(live, "unwrapped", live)
     return inner.env if isinstance(inner, OldGym) else inner
+
+
+def with_tasks(live: Any) -> Any:
+    """The outermost of the wrappers, or the environment within, that has tasks; None if there is none."""
+    while live is not None:
+        if all(callable(getattr(live, name, None)) for name in ("get_task", "set_task")):
+            return live
+        live = getattr(live, "env", None)
+    return None
 
 
 def name_of(env: Environment) -> str:
