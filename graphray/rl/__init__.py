@@ -19,13 +19,12 @@ from __future__ import annotations
 from typing import Any
 
 _PUBLIC = {
-    "PPO": "algorithms",
-    "DQN": "algorithms",
-    "SAC": "algorithms",
-    "PPOTrainer": "algorithms",
-    "DQNTrainer": "algorithms",
-    "SACTrainer": "algorithms",
-    "ALGORITHMS": "algorithms",
+    "PPO": "ppo",
+    "PPOTrainer": "ppo",
+    "DQN": "dqn",
+    "DQNTrainer": "dqn",
+    "SAC": "sac",
+    "SACTrainer": "sac",
     "Algorithm": "trainer",
     "load": "checkpoint",
     "pretty_print": "results",
@@ -40,7 +39,10 @@ _PUBLIC = {
     "NotReproducible": "environments",
 }
 
-__all__ = [*_PUBLIC]  # noqa: PLE0604
+ALGORITHMS = ("PPO", "DQN", "SAC")
+"""The names of the algorithms."""
+
+__all__ = ["ALGORITHMS", *_PUBLIC]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

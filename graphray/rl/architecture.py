@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from graphray.rl.config import MODEL_DEFAULTS
 from graphray.rl.distributions import ActionDistribution
-from graphray.rl.spaces import ActionLayout, ObservationLayout
+from graphray.rl.spaces import ActionLayout, ObservationLayout, Part
 
-__all__ = ["FORBIDDEN", "Architecture", "architecture"]
+__all__ = ["FORBIDDEN", "Architecture", "architecture", "masked", "vector"]
 
 FORBIDDEN = -1e9
 """The logit of an action that is not allowed: finite, so that nothing becomes infinite minus infinite."""
@@ -40,8 +40,8 @@ class Architecture(NamedTuple):
     custom_config: tuple[tuple[str, Any], ...] = ()
 
     @property
-    def features(self) -> int:
-        """How many numbers the last layer sees."""
+    def width(self) -> int:
+        """How many numbers the last layer sees, of a network with a layer before it."""
         return self.lstm or (self.hidden[-1] if self.hidden else self.observation.shape[0])
 
     @property
@@ -73,7 +73,9 @@ def architecture(
     known = {**MODEL_DEFAULTS, **model}
     conv = known["conv_filters"]
     if conv is not None and not any(part.kind == "image" for part in observation.parts):
-        raise ValueError("model has conv_filters, but the environment shows no image (uint8, height × width × channels)")
+        raise ValueError(
+            "model has conv_filters, but the environment shows no image (uint8, height × width × channels)"
+        )
     recurrent = bool(known["use_lstm"]) and more.pop("recurrent", True)
     custom = known["custom_model"]
     if recurrent and custom is not None:
@@ -92,6 +94,11 @@ def architecture(
             fields["previous_action"] = sum(getattr(leaf, "n", None) or leaf.size for leaf in action.leaves)  # type: ignore[union-attr]
         fields["previous_reward"] = int(known["lstm_use_prev_reward"])
     return Architecture(observation, outputs, **{**fields, **more})
+
+
+def vector(size: int) -> ObservationLayout:
+    """The layout of plain numbers."""
+    return ObservationLayout((size,), "float32", (Part((), "numbers", (size,), 0, size),))
 
 
 def masked(observation: ObservationLayout, distribution: ActionDistribution) -> bool:

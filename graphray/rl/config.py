@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphray.rl.options import (
-    ConfigError,
     anything,
     build,
-    check,
     choice,
     flag,
     integer,
@@ -21,6 +19,7 @@ from graphray.rl.options import (
     options,
     schedule,
     sizes,
+    text,
 )
 
 __all__ = ["COMMON_CONFIG", "EXPLORATIONS", "MODEL_DEFAULTS", "Config", "ModelConfig", "UnlikelyConfig"]
@@ -92,10 +91,15 @@ class ModelConfig:
         rllib=False,
     )
     framestack: Any = option(
-        1, "How many of the latest observations are shown, one behind the other.", integer(1), aliases=("num_framestacks",)
+        1,
+        "How many of the latest observations are shown, one behind the other.",
+        integer(1),
+        aliases=("num_framestacks",),
     )
     sequence_length: Any = option(
-        16, "Longest observation of variable length (Sequence) that is looked at; of longer ones the end.", integer(1),
+        16,
+        "Longest observation of variable length (Sequence) that is looked at; of longer ones the end.",
+        integer(1),
         rllib="(none)",
     )
     custom_model: Any = option(
@@ -136,15 +140,21 @@ check_number = number(0)
 class Config:
     """What every algorithm is configured with."""
 
-    env: Any = option(None, "Environment: a gymnasium id, a class, a function, `module.Class`, a registered name.", anything)
+    env: Any = option(
+        None, "Environment: a gymnasium id, a class, a function, `module.Class`, a registered name.", anything
+    )
     env_config: Any = option(
-        {}, "Arguments of the environment: keywords, or one dict for a constructor that takes `config`.", mapping,
+        {},
+        "Arguments of the environment: keywords, or one dict for a constructor that takes `config`.",
+        mapping,
         aliases=("env_kwargs",),
     )
     gamma: Any = option(0.99, "Discount factor.", number(0, 1), traced=True)
     lr: Any = option(1e-3, "Learning rate.", number(0), traced=True, rllib=5e-5, aliases=("learning_rate",))
     lr_schedule: Any = option(
-        None, "Learning rate by environment step: [[step, rate], …], linear between; overrides `lr`.", optional(schedule)
+        None,
+        "Learning rate by environment step: [[step, rate], …], linear between; overrides `lr`.",
+        optional(schedule),
     )
     train_batch_size: Any = option(
         256,
@@ -153,13 +163,22 @@ class Config:
         aliases=("batch_size", "n_steps"),
     )
     num_workers: Any = option(
-        0, "Processes that step environments; 0: the calling one.", integer(0), aliases=("num_env_runners", "num_rollout_workers")
+        0,
+        "Processes that step environments; 0: the calling one.",
+        integer(0),
+        aliases=("num_env_runners", "num_rollout_workers"),
     )
     num_envs_per_worker: Any = option(
-        1, "Environments of each worker (of the calling process, if there is none).", integer(1), aliases=("num_envs_per_env_runner", "n_envs")
+        1,
+        "Environments of each worker (of the calling process, if there is none).",
+        integer(1),
+        aliases=("num_envs_per_env_runner", "n_envs"),
     )
     num_envs: Any = option(
-        None, "Environments in all, in place of `num_workers` × `num_envs_per_worker`.", optional(integer(1)), rllib="(none)"
+        None,
+        "Environments in all, in place of `num_workers` × `num_envs_per_worker`.",
+        optional(integer(1)),
+        rllib="(none)",
     )
     num_shards: Any = option(
         None,
@@ -179,16 +198,23 @@ class Config:
         None, "Cut episodes off after so many steps.", optional(integer(1)), aliases=("max_episode_steps",)
     )
     observation_filter: Any = option(
-        "NoFilter", "Whether observations are brought to mean 0 and deviation 1, by running statistics.",
-        choice("NoFilter", "MeanStdFilter"), aliases=("normalize_observations", "normalize"),
+        "NoFilter",
+        "Whether observations are brought to mean 0 and deviation 1, by running statistics.",
+        choice("NoFilter", "MeanStdFilter"),
+        aliases=("normalize_observations", "normalize"),
     )
     reward_filter: Any = option(
-        False, "Whether rewards are divided by the deviation of the discounted return.", flag, rllib="(none)",
+        False,
+        "Whether rewards are divided by the deviation of the discounted return.",
+        flag,
+        rllib="(none)",
         aliases=("normalize_rewards", "norm_reward"),
     )
     clip_rewards: Any = option(
-        None, "Learn from the sign of rewards (True), or from rewards within ± a number.",
-        lambda v: v if v is None or isinstance(v, bool) else number(0, open_low=True)(v), kind="True, False, None or a number",
+        None,
+        "Learn from the sign of rewards (True), or from rewards within ± a number.",
+        lambda v: v if v is None or isinstance(v, bool) else number(0, open_low=True)(v),
+        kind="True, False, None or a number",
     )
     optimizer: Any = option(
         {}, "The optimiser: `type` (adam, adamw, sgd, rmsprop) and its arguments, such as `eps`.", mapping
@@ -203,24 +229,36 @@ class Config:
         10, "How long an evaluation is.", integer(1), aliases=("n_eval_episodes", "evaluation_num_episodes")
     )
     evaluation_duration_unit: Any = option("episodes", "What that counts.", choice("episodes", "timesteps"))
-    evaluation_num_workers: Any = option(0, "Processes that an evaluation is divided among; 0: all there are.", integer(0))
+    evaluation_num_workers: Any = option(
+        0, "Processes that an evaluation is divided among; 0: all there are.", integer(0)
+    )
     evaluation_config: Any = option(
         {}, "What is different in evaluations: `explore`, `env_config`, `horizon`.", mapping, rllib={}
     )
     env_task_fn: Any = option(
-        None, "Curriculum: `f(train_results, task_settable_env, env_ctx)` gives the next task; or its `module.function`.", anything
+        None,
+        "Curriculum: `f(train_results, task_settable_env, env_ctx)` gives the next task; or its `module.function`.",
+        anything,
     )
     render_env: Any = option(False, "Show the first environment in a window.", flag)
     record_env: Any = option(
-        None, "Write videos of evaluation episodes into this directory.", optional(str), kind="a directory, or None", rllib=False
+        None,
+        "Write videos of evaluation episodes into this directory.",
+        optional(text),
+        kind="a directory, or None",
+        rllib=False,
     )
     recreate_failed_env: Any = option(
-        False, "Go on with a new episode where an environment raises, instead of ending the training.", flag,
+        False,
+        "Go on with a new episode where an environment raises, instead of ending the training.",
+        flag,
         aliases=("recreate_failed_workers", "restart_failed_sub_environments"),
     )
     env_timeout: Any = option(
-        None, "Seconds that a rollout may take before its process is ended and it is tried again (with workers).",
-        optional(number(0, open_low=True)), rllib="(none)",
+        None,
+        "Seconds that a rollout may take before its process is ended and it is tried again (with workers).",
+        optional(number(0, open_low=True)),
+        rllib="(none)",
     )
     seed: Any = option(0, "What all random numbers derive from.", integer(0, 2**63), rllib=None)
     model: Any = option({}, "The networks; see the table of the model.", _model, aliases=("policy_kwargs",))
@@ -248,10 +286,43 @@ def entries_of(config: Any) -> dict[str, Any]:
     return {name: getattr(config() if isinstance(config, type) else config, name) for name in options(config)}
 
 
+def to_json(config: Config) -> dict[str, Any]:
+    """The entries that differ from their defaults, as JSON has it: classes and functions by where they are found."""
+    defaults = type(config)()
+    return {
+        name: _json(name, value)
+        for name, value in config.to_dict().items()
+        if value != getattr(defaults, name) or name == "env"
+    }
+
+
+def from_json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that `to_json` has written."""
+    return dict(document)
+
+
+def _json(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _json(f"{name}.{key}", inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(name, inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return value.item()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    from graphray.rl.registry import registered
+
+    for known, source in registered().items():
+        if source is value:
+            return known
+    found = f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return found
+
+
 MODEL_DEFAULTS: dict[str, Any] = entries_of(ModelConfig)
 """What the networks are unless `model` says otherwise."""
 
 COMMON_CONFIG: dict[str, Any] = entries_of(Config)
 """What all algorithms are configured with, and the defaults that they share."""
-
-_ = (asdict, Callable, ConfigError, check)

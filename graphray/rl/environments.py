@@ -248,7 +248,9 @@ def _probe(env: Environment, first: _Probed, second: _Probed, used: _Probed) -> 
     same, shown = _both_start(used, second, 1)
     if same and _same_future(used, second, shown, after).same:
         return "replay"
-    return _unrepeatable(env, "it cannot be copied by pickling, and `reset(seed=…)` does not forget its earlier episodes")
+    return _unrepeatable(
+        env, "it cannot be copied by pickling, and `reset(seed=…)` does not forget its earlier episodes"
+    )
 
 
 def _unrepeatable(env: Environment, why: str) -> Literal["none"]:
@@ -289,5 +291,3 @@ def _same_future(one: _Probed, other: _Probed, shown: NDArray[Any], steps: int) 
 def _equal(a: Any, b: Any) -> bool:
     a, b = np.asarray(a), np.asarray(b)
     return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
-
-

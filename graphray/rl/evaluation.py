@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.cursor import episode_seeds
+from graphray.rl.cursor import begin, episode_seeds
 from graphray.rl.environments import Environment, make
 from graphray.rl.rollout import Policy
+from graphray.rl.spaces import decoder, encoder
 
-__all__ = ["evaluate"]
+__all__ = ["Episodes", "evaluate"]
 
 
-def evaluate(env: Environment, policy: Policy, params: Any, key: keys.Key, index: Any) -> NDArray[np.float64]:
-    """Returns of one episode each in new environments, with the most likely action at every step.
+class Episodes(NamedTuple):
+    """Episodes that were played, in the order of their numbers."""
+
+    total: NDArray[np.float64]
+    """The sum of rewards of each."""
+    length: NDArray[np.int64]
+
+
+def evaluate(
+    env: Environment,
+    policy: Policy,
+    params: Any,
+    key: keys.Key,
+    index: Any,
+    *,
+    explore: bool = False,
+    steps: int | None = None,
+    task: Any = None,
+) -> Episodes:
+    """Play one episode in each of some new environments.
 
     Args:
         env: the registered environment; its episodes must end.
@@ -24,26 +43,39 @@ def evaluate(env: Environment, policy: Policy, params: Any, key: keys.Key, index
         params: the policy's parameters.
         key: what the seeds of the episodes derive from; not the key of the training, or its episodes are seen again.
         index: the numbers of the episodes, each with a seed of its own.
-
-    Returns:
-        The sum of rewards of each episode, (len(index),).
+        explore: whether actions are drawn; otherwise the best ones are taken.
+        steps: end episodes after so many.
+        task: what to set in the environments first.
     """
+    index = np.asarray(index)
     seeds = episode_seeds(keys.fold_in(key, index), 0).tolist()
+    count = len(seeds)
     live = [make(env) for _ in seeds]
-    block = np.zeros((max(2, len(live)), *env.observation_shape), np.float32)
-    for i, seed in enumerate(seeds):
-        block[i] = live[i].reset(seed=seed)[0]
-    returns = np.zeros(len(live))
-    running = list(range(len(live)))
-    while running:
-        actions = policy.act(params, block, 0.0)[0] + env.action_start
-        still = []
-        for i in running:
-            block[i], reward, terminated, truncated, _ = live[i].step(actions[i])
-            returns[i] += reward
-            if terminated or truncated:
-                live[i].close()
-            else:
-                still.append(i)
-        running = still
-    return returns
+    try:
+        write, decode = encoder(live[0].observation_space, env.observation), decoder(env.action)
+        block = np.zeros((max(2, count), *env.observation.shape), env.observation.dtype)
+        memory = np.zeros((len(block), policy.memory), np.float32)
+        actions = keys.fold_in(keys.fold_in(key, np.arange(len(block)) + index[0]), 1)
+        for i, seed in enumerate(seeds):
+            write(begin(env, live[i], seed, task), block[i])
+        totals, lengths = np.zeros(count), np.zeros(count, np.int64)
+        limit = min((one for one in (env.limit, steps) if one is not None), default=None)
+        running = list(range(count))
+        while running:
+            noise = policy.noise(keys.fold_in(actions, int(lengths.max()))) if explore else None
+            action, _, memory = policy.act(params, block, memory, noise)
+            still = []
+            for i in running:
+                shown, reward, terminated, truncated, _ = live[i].step(decode(action[i]))
+                write(shown, block[i])
+                totals[i] += reward
+                lengths[i] += 1
+                if policy.sees_reward:
+                    memory[i, -1] = reward
+                if not (terminated or truncated or lengths[i] == limit):
+                    still.append(i)
+            running = still
+    finally:
+        for one in live:
+            one.close()
+    return Episodes(totals, lengths)

@@ -55,7 +55,7 @@ class NetworkPolicy(NamedTuple):
         layout = self.distribution.layout
         if self.exploration == "OrnsteinUhlenbeckNoise":
             return layout.size
-        return 1 + self.network.features * layout.size if self.exploration == "StateDependent" else 0
+        return 1 + self.network.width * layout.size if self.exploration == "StateDependent" else 0
 
     def noise(self, key: keys.Key) -> NDArray[np.float32]:
         """What actions are drawn with: the distribution's own, then uniform numbers, one for each number of an action and one more."""
@@ -65,7 +65,7 @@ class NetworkPolicy(NamedTuple):
         size = self.distribution.layout.size
         also = keys.fold_in(key, _RANDOM)
         if self.exploration == "StateDependent":
-            own = keys.normal(also, self.network.features * size)
+            own = keys.normal(also, self.network.width * size)
         return np.concatenate([own, keys.uniform(key, size + 1)], axis=-1)
 
     def act(

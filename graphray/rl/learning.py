@@ -50,7 +50,9 @@ def signals_of(config: Any, layout: ObservationLayout) -> Signals:
     return Signals(observations, config.reward_filter, clip, fixed_columns(layout) if observations else ())
 
 
-def learned_rewards(signals: Signals, statistics: dict[str, Any], trajectory: Any, gamma: Any) -> tuple[Any, dict[str, Any]]:
+def learned_rewards(
+    signals: Signals, statistics: dict[str, Any], trajectory: Any, gamma: Any
+) -> tuple[Any, dict[str, Any]]:
     """Rewards (T, B) as they are learned from, and statistics that have seen the trajectory."""
     reward = trajectory.reward
     if signals.clip is not None:

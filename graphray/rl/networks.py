@@ -190,7 +190,9 @@ class Encoder(nn.Module):
             filters = next(layers for least, layers in _CONVOLUTIONS if min(x.shape[1:3]) >= least)
         for number, (features, kernel, stride) in enumerate(filters):
             init = nn.initializers.orthogonal(_HIDDEN)
-            convolution = nn.Conv(features, kernel, stride, padding="SAME", kernel_init=init, name=f"{name}_conv_{number}")
+            convolution = nn.Conv(
+                features, kernel, stride, padding="SAME", kernel_init=init, name=f"{name}_conv_{number}"
+            )
             x = _ACTIVATIONS[self.spec.conv_activation](convolution(x))
         return x.reshape(len(x), -1)
 
@@ -235,7 +237,9 @@ def forward(spec: Architecture, params: Any, observation: Any) -> tuple[Any, Any
     return outputs, features
 
 
-def unroll(spec: Architecture, params: Any, observation: Any, memory: Any, previous: Any, fresh: Any) -> tuple[Any, Any]:
+def unroll(
+    spec: Architecture, params: Any, observation: Any, memory: Any, previous: Any, fresh: Any
+) -> tuple[Any, Any]:
     """Features and memories of an LSTM over (T, B) steps; see `Network.unroll`."""
     return Network(spec).apply(  # type: ignore[return-value]
         {"params": params}, observation, memory, previous, fresh, method="unroll"
@@ -269,5 +273,3 @@ def apply_on_host(spec: Architecture, params: Any, observation: Any, memory: Any
     used = {name: params[name] for name in ("policy", "filter") if name in params}
     outputs, features, memory = _apply(spec, used, observation, memory)
     return np.asarray(outputs), np.asarray(features), np.array(memory)
-
-

@@ -111,7 +111,13 @@ def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = F
     if high < math.inf:
         text = f"a number {'above' if open_low else 'from'} {low:g} {'up ' if open_low else ''}to {high:g}"
     else:
-        text = f"a number above {low:g}" if open_low else f"a number of at least {low:g}" if low > -math.inf else "a number"
+        text = (
+            f"a number above {low:g}"
+            if open_low
+            else f"a number of at least {low:g}"
+            if low > -math.inf
+            else "a number"
+        )
 
     @_kind(text)
     def accepts(value: Any) -> float:
@@ -207,6 +213,14 @@ def schedule(value: Any) -> tuple[tuple[float, float], ...]:
     if not points or any(a[0] >= b[0] for a, b in zip(points, points[1:], strict=False)):
         raise ValueError("times increase")
     return points
+
+
+@_kind("text")
+def text(value: Any) -> str:
+    """Text."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 @_kind("anything")

@@ -16,19 +16,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from graphray.rl.architecture import Architecture
-from graphray.rl.config import Config
+from graphray.rl.architecture import Architecture, architecture, masked, vector
+from graphray.rl.config import MODEL_DEFAULTS, Config
 from graphray.rl.distributions import ActionDistribution
+from graphray.rl.environments import Environment
 from graphray.rl.gae import gae
-from graphray.rl.learning import Signals, learned_rewards, normalised_observations
+from graphray.rl.host import NetworkPolicy
+from graphray.rl.learning import Signals, filter_of, learned_rewards, normalised_observations, signals_of
 from graphray.rl.minibatches import divided
 from graphray.rl.networks import forward, init as init_network, mask_logits, outputs_of
 from graphray.rl.optimizer import apply_gradients, init_leaves, make_optimizer
-from graphray.rl.options import flag, integer, number, option, optional, schedule
+from graphray.rl.options import ConfigError, flag, integer, number, option, optional, schedule
+from graphray.rl.rollout import Trajectory, padded
 from graphray.rl.schedules import scheduled
 from graphray.rl.sequences import Sequences, cut, features, next_features, sequences
+from graphray.rl.trainer import Algorithm
+from graphray.rl.training import Plan, Training
 
-__all__ = ["PPOConfig", "Setup", "State", "init", "loss", "update"]
+__all__ = ["PPO", "PPOConfig", "PPOState", "PPOTrainer", "Setup", "init", "loss", "update"]
 
 
 @dataclass(frozen=True)
@@ -37,20 +42,74 @@ class PPOConfig(Config):
 
     use_critic: Any = option(True, "Subtract a value function from the returns.", flag)
     use_gae: Any = option(True, "Advantages by generalised estimation; otherwise returns less values.", flag)
-    lambda_: Any = option(0.95, "Decay of generalised advantage estimation.", number(0, 1), traced=True, rllib=1.0, aliases=("lambda", "gae_lambda"))
-    kl_coeff: Any = option(0.0, "Weight of the divergence from the old policy, at first.", number(0), traced=True, rllib=0.2)
-    kl_target: Any = option(0.01, "Divergence that this weight is adapted to; see `kl_coeff`.", number(0), traced=True, aliases=("target_kl",))
-    sgd_minibatch_size: Any = option(256, "Environment steps in a minibatch, at most.", integer(1), rllib=128, aliases=("minibatch_size", "mini_batch_size"))
-    num_sgd_iter: Any = option(10, "How often a batch is gone through.", integer(1), rllib=30, aliases=("n_epochs", "num_epochs"))
+    lambda_: Any = option(
+        0.95,
+        "Decay of generalised advantage estimation.",
+        number(0, 1),
+        traced=True,
+        rllib=1.0,
+        aliases=("lambda", "gae_lambda"),
+    )
+    kl_coeff: Any = option(
+        0.0, "Weight of the divergence from the old policy, at first.", number(0), traced=True, rllib=0.2
+    )
+    kl_target: Any = option(
+        0.01,
+        "Divergence that this weight is adapted to; see `kl_coeff`.",
+        number(0),
+        traced=True,
+        aliases=("target_kl",),
+    )
+    sgd_minibatch_size: Any = option(
+        256,
+        "Environment steps in a minibatch, at most.",
+        integer(1),
+        rllib=128,
+        aliases=("minibatch_size", "mini_batch_size"),
+    )
+    num_sgd_iter: Any = option(
+        10, "How often a batch is gone through.", integer(1), rllib=30, aliases=("n_epochs", "num_epochs")
+    )
     shuffle_sequences: Any = option(True, "Go through it in a new order each time.", flag)
-    vf_loss_coeff: Any = option(0.5, "Weight of the value's loss.", number(0), traced=True, rllib=1.0, aliases=("vf_coef",))
-    vf_clip_param: Any = option(None, "Values move by so much at most in an iteration.", optional(number(0, open_low=True)), rllib=10.0, aliases=("clip_range_vf",))
-    clip_param: Any = option(0.2, "How far the ratio of new and old probability counts, from 1.", number(0), traced=True, rllib=0.3, aliases=("clip_range",))
+    vf_loss_coeff: Any = option(
+        0.5, "Weight of the value's loss.", number(0), traced=True, rllib=1.0, aliases=("vf_coef",)
+    )
+    vf_clip_param: Any = option(
+        None,
+        "Values move by so much at most in an iteration.",
+        optional(number(0, open_low=True)),
+        rllib=10.0,
+        aliases=("clip_range_vf",),
+    )
+    clip_param: Any = option(
+        0.2,
+        "How far the ratio of new and old probability counts, from 1.",
+        number(0),
+        traced=True,
+        rllib=0.3,
+        aliases=("clip_range",),
+    )
     entropy_coeff: Any = option(0.0, "Weight of the policy's entropy.", number(), traced=True, aliases=("ent_coef",))
-    entropy_coeff_schedule: Any = option(None, "That weight by environment step: [[step, weight], …].", optional(schedule))
-    grad_clip: Any = option(0.5, "Greatest global norm of a gradient.", optional(number(0, open_low=True)), rllib=None, aliases=("max_grad_norm",))
-    train_batch_size: Any = option(1024, "Environment steps of an iteration.", integer(1), rllib=4000, aliases=("n_steps",))
-    num_envs_per_worker: Any = option(8, "Environments of each worker (of the calling process, if there is none).", integer(1), rllib=1, aliases=("n_envs",))
+    entropy_coeff_schedule: Any = option(
+        None, "That weight by environment step: [[step, weight], …].", optional(schedule)
+    )
+    grad_clip: Any = option(
+        0.5,
+        "Greatest global norm of a gradient.",
+        optional(number(0, open_low=True)),
+        rllib=None,
+        aliases=("max_grad_norm",),
+    )
+    train_batch_size: Any = option(
+        1024, "Environment steps of an iteration.", integer(1), rllib=4000, aliases=("n_steps",)
+    )
+    num_envs_per_worker: Any = option(
+        8,
+        "Environments of each worker (of the calling process, if there is none).",
+        integer(1),
+        rllib=1,
+        aliases=("n_envs",),
+    )
 
 
 class Setup(NamedTuple):
@@ -76,7 +135,7 @@ class Setup(NamedTuple):
     entropy_schedule: Any
 
 
-class State(NamedTuple):
+class PPOState(NamedTuple):
     """An agent between two updates: a pytree of arrays."""
 
     params: dict[str, Any]
@@ -129,14 +188,16 @@ class Metrics(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def init(setup: Setup, hyper: Any, key: Any) -> State:
+def init(setup: Setup, hyper: Any, key: Any) -> PPOState:
     """An agent that has learned nothing yet, from hyperparameters by name and a key (2,)."""
     policy, value, later = jax.random.split(jax.random.wrap_key_data(key), 3)
     params = {"policy": init_network(setup.policy, policy), "value": init_network(setup.value, value)}
     leaves = init_leaves(_optimizer(setup, hyper, jnp.float32(0)), params)
     statistics = setup.signals.nothing(setup.policy.observation)
     zero = jnp.float32(0)
-    return State(params, leaves, hyper, statistics, hyper["kl_coeff"], jax.random.key_data(later), jnp.uint32(0), zero)
+    return PPOState(
+        params, leaves, hyper, statistics, hyper["kl_coeff"], jax.random.key_data(later), jnp.uint32(0), zero
+    )
 
 
 def loss(setup: Setup, hyper: Any, kl_coeff: Any, entropy_coeff: Any, params: Any, batch: Batch) -> tuple[Any, Any]:
@@ -190,7 +251,7 @@ def _value(setup: Setup, params: Any, seen: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def update(setup: Setup, agent: State, trajectory: Any) -> tuple[State, Metrics]:
+def update(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[PPOState, Metrics]:
     """Learn from a trajectory (T, B, …) that the agent's policy has produced since its last update."""
     hyper = agent.hyper
     steps = agent.steps + jnp.sum(trajectory.valid)
@@ -215,7 +276,9 @@ def update(setup: Setup, agent: State, trajectory: Any) -> tuple[State, Metrics]
         return jax.lax.scan(step, carry, divided(order, at_most))
 
     key = jax.random.fold_in(jax.random.wrap_key_data(agent.key), agent.updates)
-    (params, leaves), metrics = jax.lax.scan(epoch, (agent.params, agent.optimizer), jax.random.split(key, setup.epochs))
+    (params, leaves), metrics = jax.lax.scan(
+        epoch, (agent.params, agent.optimizer), jax.random.split(key, setup.epochs)
+    )
     last = metrics.kl[-1].mean()
     # As in the paper's section 4, with RLlib's thresholds.
     factor = jnp.where(last > 2 * hyper["kl_target"], 1.5, jnp.where(last < 0.5 * hyper["kl_target"], 0.5, 1.0))
@@ -230,7 +293,7 @@ def update(setup: Setup, agent: State, trajectory: Any) -> tuple[State, Metrics]
     return successor, jax.tree.map(jnp.mean, metrics)
 
 
-def _batch(setup: Setup, agent: State, trajectory: Any) -> tuple[Batch, dict[str, Any]]:
+def _batch(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[Batch, dict[str, Any]]:
     """All transitions of a trajectory, with what the loss needs to know about each; and statistics with them."""
     t: Any = trajectory
     t = t._replace(
@@ -278,3 +341,75 @@ def _optimizer(setup: Setup, hyper: Any, steps: Any) -> Any:
     return make_optimizer(setup.optimizer, rate, setup.grad_clip)
 
 
+class PPO(Algorithm):
+    """Proximal policy optimisation, for discrete and continuous actions, with an LSTM or without."""
+
+    Config = PPOConfig
+
+    @classmethod
+    def setup(cls, config: PPOConfig, env: Environment) -> Setup:
+        """What shapes its programs."""
+        layout, action = env.observation, env.action
+        distribution = ActionDistribution(action)
+        masked(layout, distribution)
+        free = bool(config.model.get("free_log_std", True)) and action.continuous and len(action.leaves) == 1
+        outputs = action.size if free else distribution.size
+        policy = architecture(layout, outputs, config.model, action, head_scale=0.01, free=action.size if free else 0)
+        shared = bool(policy.lstm or config.model.get("vf_share_layers", False)) and policy.custom is None
+        if shared:
+            value = Architecture(vector(policy.width), 1, hidden=())
+        else:
+            value = architecture(layout, 1, config.model)
+        return Setup(
+            policy=policy,
+            value=value,
+            shared=shared,
+            distribution=distribution,
+            signals=signals_of(config, layout),
+            epochs=config.num_sgd_iter,
+            minibatch_size=config.sgd_minibatch_size,
+            length=int({**MODEL_DEFAULTS, **config.model}["max_seq_len"]) if policy.lstm else 0,
+            shuffle=config.shuffle_sequences,
+            critic=config.use_critic,
+            gae=config.use_gae and config.use_critic,
+            value_clip=config.vf_clip_param,
+            grad_clip=config.grad_clip,
+            optimizer=tuple(sorted({"type": "adam", "eps": 1e-5, **config.optimizer}.items())),
+            lr_schedule=config.lr_schedule,
+            entropy_schedule=config.entropy_coeff_schedule,
+        )
+
+    @classmethod
+    def host_policy(cls, config: PPOConfig, env: Environment, setup: Setup) -> NetworkPolicy:
+        """How actions are chosen where environments are stepped."""
+        kind = config.exploration_config.get("type", "StochasticSampling")
+        if kind not in ("StochasticSampling", "Random"):
+            raise ConfigError(
+                f"PPO explores by StochasticSampling, not by {kind}: it learns from the probabilities of its actions"
+            )
+        return NetworkPolicy(setup.policy, setup.distribution, kind, sequence=setup.length)
+
+    @classmethod
+    def init_agent(cls, setup: Setup, hyper: dict[str, Any], key: Any) -> PPOState:
+        """An agent that has learned nothing yet."""
+        return jax.device_get(init(setup, hyper, key))  # type: ignore[no-any-return]
+
+    @classmethod
+    def weights(cls, plan: Plan, training: Training) -> dict[str, Any]:
+        """The parameters of the host's policy."""
+        agent = training.agent
+        seen = filter_of(agent.statistics)
+        return {"policy": agent.params["policy"], "explore": {"random": False}, **({"filter": seen} if seen else {})}
+
+    @classmethod
+    def improve(
+        cls, plan: Plan, agent: PPOState, replay: None, trajectory: Trajectory
+    ) -> tuple[PPOState, None, dict[str, float]]:
+        """Learn from a trajectory."""
+        if plan.complete:  # its length varies, and each length is another program
+            trajectory = padded(trajectory, 64, plan.setup.length)
+        agent, metrics = jax.device_get(update(plan.setup, agent, trajectory))
+        return agent, None, {name: float(value) for name, value in metrics._asdict().items()}
+
+
+PPOTrainer = PPO

@@ -21,7 +21,7 @@ from graphray.rl.cursor import Cursor, State, begin, episode_seeds, keep, step_k
 from graphray.rl.environments import Environment, LiveEnv, make, name_of
 from graphray.rl.spaces import decoder, encoder
 
-__all__ = ["EnvironmentFailed", "Policy", "Trajectory", "concatenate", "rollout"]
+__all__ = ["EnvironmentFailed", "Policy", "Trajectory", "concatenate", "padded", "rollout"]
 
 _NOISE_STEPS = 256
 """Steps whose noise is drawn at a time, where it is not known how many there will be."""
@@ -172,6 +172,12 @@ def extended(part: Trajectory, steps: int, memories: int) -> Trajectory:
             for length in [memories if name == "memory" else steps]
         )
     )
+
+
+def padded(trajectory: Trajectory, multiple: int, sequence: int = 0) -> Trajectory:
+    """A trajectory whose length is a multiple, with steps that are not valid behind; `sequence` as its policy's."""
+    steps = -(-len(trajectory.reward) // multiple) * multiple
+    return extended(trajectory, steps, -(-steps // sequence) if sequence else 0)
 
 
 class _Shard:

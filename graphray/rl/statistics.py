@@ -36,9 +36,7 @@ def merged(moments: Moments, rows: Any, weight: Any) -> Moments:
     total = moments.count + count
     delta = mean - moments.mean
     share = count / jnp.maximum(total, 1.0)
-    return Moments(
-        total, moments.mean + delta * share, moments.squares + squares + delta**2 * moments.count * share
-    )
+    return Moments(total, moments.mean + delta * share, moments.squares + squares + delta**2 * moments.count * share)
 
 
 def deviation(moments: Moments) -> Any:

@@ -87,6 +87,8 @@ class Plan(NamedTuple):
     recreate: bool = False
     timeout: float | None = None
     gpus: float = 0
+    task_fn: Any = None
+    """Chooses the environments' tasks after each iteration."""
 
 
 def begin(plan: Plan, hyper: dict[str, float], seed: int, tasks: Any = None) -> Training:
@@ -158,7 +160,7 @@ def learn(plan: Plan, step: Step, fragments: list[Any]) -> Step:
     trajectories, cursors = zip(*fragments, strict=True)
     trajectory = concatenate(trajectories)
     training = step.training
-    agent, replay, metrics = algorithm.learn(plan, training.agent, training.replay, trajectory)
+    agent, replay, metrics = algorithm.improve(plan, training.agent, training.replay, trajectory)
     done = trajectory.terminated | trajectory.truncated
     ended = tuple(
         Episode(float(total), int(length))
@@ -172,7 +174,14 @@ def learn(plan: Plan, step: Step, fragments: list[Any]) -> Step:
         (*before.recent, *ended)[-RECENT:],
     )
     training = Training(agent, tuple(cursors), replay, progress)
-    return Step(training, {**step.metrics, **metrics}, (*step.episodes, *ended), step.cycle + 1)
+    after = Step(training, {**step.metrics, **metrics}, (*step.episodes, *ended), step.cycle + 1)
+    if plan.task_fn is None or after.cycle < plan.cycles:
+        return after
+    from graphray.rl.curriculum import advance
+    from graphray.rl.results import summary
+
+    cursors = advance(plan.task_fn, summary(after), plan.env, training.cursors)
+    return after._replace(training=training._replace(cursors=cursors))
 
 
 def algorithm_of(plan: Plan) -> Any:

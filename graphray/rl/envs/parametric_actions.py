@@ -73,4 +73,4 @@ class ParametricActions(gymnasium.Env[Any, Any]):
     def _directions(self, count: int) -> NDArray[np.float32]:
         drawn = self.np_random.normal(size=(count, self.size))
         unit: NDArray[Any] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-        return np.clip(unit, -1, 1, dtype=np.float32)
+        return unit.astype(np.float32).clip(-1, 1)
