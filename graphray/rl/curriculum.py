@@ -55,12 +55,15 @@ class TaskSettableEnv(ABC):  # noqa: B024, its methods are for others to overrid
 class EnvContext(dict[str, Any]):
     """An environment's `env_config`, and which one it is: what RLlib calls by this name.
 
+    Here any process may step a shard, the group of environments that are always stepped together; so that a training
+    does not depend on how many processes there are, what RLlib says of a worker is said of a shard.
+
     Args:
         env_config: the entries.
-        worker_index: from 1 to `num_workers`; 0 without workers.
-        shard: the number of the group of environments that it is stepped with.
-        env_index: its place there.
-        num_workers: how many workers there are.
+        worker_index: the shard's number, counted from 1.
+        shard: the shard's number, counted from 0.
+        env_index: its place in the shard.
+        num_workers: how many shards there are.
     """
 
     def __init__(
@@ -88,7 +91,6 @@ def advance(
     train_results: Any,
     env: Environment,
     cursors: Sequence[Cursor],
-    num_workers: int = 0,
 ) -> tuple[Cursor, ...]:
     """Ask for the next task of each environment; it is set before that environment's next episode.
 
@@ -99,7 +101,6 @@ def advance(
         train_results: what the iteration gave.
         env: the registered environment.
         cursors: where its shards stand.
-        num_workers: how many processes step them.
 
     Returns:
         The cursors, with their `task` set.
@@ -124,9 +125,7 @@ def advance(
             for index, present in enumerate(cursor.task):
                 settable.set_task(copy.deepcopy(own if present is None else present))
                 live.reset(seed=_seed(cursor, index))
-                context = EnvContext(
-                    _config(env), 1 + shard % num_workers if num_workers else 0, shard, index, num_workers
-                )
+                context = EnvContext(_config(env), shard + 1, shard, index, len(cursors))
                 task = asked(train_results, settable, context)
                 tasks.append(copy.deepcopy(settable.get_task() if task is None else task))
             moved.append(cursor._replace(task=tuple(tasks)))
