@@ -52,7 +52,7 @@ def option(
     aliases: tuple[str, ...] = (),
 ) -> Any:
     """A field of a configuration."""
-    about = Option(doc, kind or getattr(accepts, "kind", "anything"), accepts, traced, rllib, aliases)
+    about = Option(doc, kind or str(getattr(accepts, "kind", "anything")), accepts, traced, rllib, aliases)
     if isinstance(default, dict | list):
         made = default
         return dataclasses.field(default_factory=lambda: made.copy(), metadata={"option": about})
@@ -129,9 +129,10 @@ def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = F
             value = _from_text(value)
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):
             raise TypeError
-        if not low <= value <= high or (open_low and value == low):
+        real = float(value)
+        if not low <= real <= high or (open_low and real == low):
             raise ValueError
-        return float(value)
+        return real
 
     return accepts
 
