@@ -271,7 +271,10 @@ class Executor:
             return None
         from graphray.executors.cache.nodes import plan
 
-        made = plan(job.cache, roots, self.adopt, known)
+        if job.growing:
+            made = plan(job.cache, roots, self.adopt, known, job.first, job.planned)
+        else:
+            made = plan(job.cache, roots, self.adopt, known)
         for node, size in made.hits:
             run.publish(events.CacheHit(time.time(), node.label, size))
         job.ordered += [n for n in made.order if n not in made.same]

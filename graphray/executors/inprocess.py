@@ -204,8 +204,9 @@ class InProcess(Executor):
     def _help(self, run: GrowingRun) -> bool:
         added = self._added.pop(run.job, None)
         if added:
-            plan = self._look_up(run, added, Known(run.job))
-            self._handle(run, NodesAdded(run.job, added, plan))
+            with run.lock:  # what runs when it is looked up has to run still when it is planned
+                plan = self._look_up(run, added, Known(run.job))
+                self._handle(run, NodesAdded(run.job, added, plan))
         unit = self._take_unit(run)
         if unit is None:
             self._handle(run, Tick())

@@ -12,7 +12,7 @@ from graphray.graph.digest import cache_key, digest_all, is_seeded, seeded_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, MutableMapping, Sequence
     from typing import Any
 
     from graphray.executors.cache import Cache, Entry
@@ -206,7 +206,12 @@ class Plan(NamedTuple):
 
 
 def plan(
-    cache: NodeCache, roots: Sequence[Node], adopt: Callable[[NodeCache, Entry, Node], Any], known: Iterable[Node] = ()
+    cache: NodeCache,
+    roots: Sequence[Node],
+    adopt: Callable[[NodeCache, Entry, Node], Any],
+    known: Container[Node] = (),
+    first: MutableMapping[bytes, Node] | None = None,
+    running: Container[Node] = (),
 ) -> Plan:
     """Look from the outputs down for what is cached: what only cached nodes need is not looked at.
 
@@ -215,11 +220,13 @@ def plan(
         roots: the nodes wanted.
         adopt: gives the value of an entry, or raises LookupError.
         known: nodes that need no looking up.
+        first: by key, the nodes of a growing run that run or ran; what is planned now is added.
+        running: those of them that are not done yet.
     """
     digest_all(roots)
     made = Plan([], {}, {}, set(), [])
     order, found, same = made.order, made.known, made.same
-    first: dict[bytes, Node] = {}
+    first = {} if first is None else first
     opened: set[Node] = set()
     stack: list[Any] = list(roots)
     stack.reverse()
@@ -234,14 +241,17 @@ def plan(
         if cache.wants(node):
             key = cache.key(node)
             if key is not None:
-                twin = first.setdefault(key, node)
-                if twin is not node:
+                twin = first.get(key)
+                if twin is not None and (twin in opened or twin in running):
                     if twin in found:
                         found[node] = found[twin]
+                        if twin in made.seeded:
+                            made.seeded.add(node)
                     else:
                         same[node] = twin
                         order.append(node)  # after its twin: what is open is on the way to it, and needs it
                     continue
+                first[key] = node
                 if _take(cache, node, adopt, made):
                     continue
         deps = node._deps
