@@ -309,7 +309,7 @@ class Caching(Part):
             handles = [run.add(chain()) for _ in range(2)]
             handles += [run.add(add(chain(), "")), run.add(nap(0.01))]
             late = [run.add(fails_late(failed)) for _ in range(3)]
-            found = {}
+            found: dict[Any, Any] = {}
             for done in run.as_completed():
                 if not found:
                     handles += [run.add(chain()), run.add([chain(), chain()])]
