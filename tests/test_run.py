@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import graphray as gr
 from graphray.executors import InProcess, failures
+from graphray.executors.cache import history
 from graphray.executors.cache.history import History
 from graphray.executors.events import CacheHit, NodeFailed, Progressed, RunFinished
 
@@ -70,6 +72,28 @@ def test_what_fails_as_a_run_ends_leaves_nobody_waiting(
     with contextlib.suppress(KeyboardInterrupt):
         run.result(timeout=10)
     assert run.done()
+
+
+def test_a_history_that_another_process_has_keeps_no_other_run_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written once it can be, and before the run's result is given."""
+    monkeypatch.setattr(history, "PATIENCE", 60.0)
+    graph, cache = gr.Graph(double(1)), tmp_path / "cache"
+    with InProcess(2) as engine:
+        engine.compute(double(5), cache=cache)
+        with contextlib.closing(sqlite3.connect(cache / history.NAME, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            run = engine.run(graph, cache=cache)
+            assert engine.compute(double(2)) == 4
+            with engine.open(cache=cache) as growing:
+                growing.add(double(3))
+                assert [done.result() for done in growing.as_completed()] == [6]
+                assert run.done()
+                db.execute("ROLLBACK")
+        assert run.result() == 2
+    seen = {record.label for record in History(cache).latest(history.name_of(double), limit=9)}
+    assert seen == {"double(5)", "double(1)", "double(3)"}
 
 
 def test_a_failing_subscriber_is_told_of_once() -> None:

@@ -280,7 +280,7 @@ class Executor:
         job.ordered += [n for n in made.order if n not in made.same]
         if job.growing and len(job.ordered) > MANY:  # it may last for ever
             ordered, job.ordered = job.ordered, []
-            job.cache.end(ordered, whole=False)
+            run.remember(ordered, whole=False)
         return made
 
     def _save_settled(self, job: Job) -> None:

@@ -171,22 +171,28 @@ class NodeCache:
             tally[0] += calls
             tally[1] += seconds
 
-    def end(self, nodes: Sequence[Node], whole: bool) -> None:
-        """A run is over: remember what ran.
+    def end(self, nodes: Sequence[Node], whole: bool) -> Callable[[], None]:
+        """A run is over.
 
         Args:
             nodes: those that were to be run.
             whole: they all were.
+
+        Returns:
+            What has still to be done: it remembers what ran, and may have to wait for others that write to the history.
         """
+        spent, self._spent = self._spent, {}
+        self.cache.close()
+        return lambda: self._remember(nodes, whole, spent)
+
+    def _remember(self, nodes: Sequence[Node], whole: bool, spent: Mapping[Task, Sequence[float]]) -> None:
         from graphray.executors.cache.history import History
 
         if not whole:
             keys = [(n, self.key(n)) for n in nodes if self.wants(n)]
             nodes = [n for n, key in keys if key is not None and self.cache.contains(key)]
-        if nodes or self._spent:
-            History(self.cache.directory).note(nodes, self._spent, self.seed)
-        self._spent = {}
-        self.cache.close()
+        if nodes or spent:
+            History(self.cache.directory).note(nodes, spent, self.seed)
 
     def _warn(self, about: str, text: str) -> None:
         if about not in self._warned:
