@@ -10,6 +10,7 @@ import operator
 import weakref
 
 from graphray.errors import Failure
+from graphray.executors.ahead import Ahead
 from graphray.graph.containers import read_only, rewrite
 from graphray.graph.node import Node, topological
 from graphray.graph.sources import QUOTE
@@ -115,9 +116,7 @@ class Job:
         self.consumers: dict[Node, list[Node]] = {}  # who waits for a node's value
         self.uses: dict[Node, int] = {}  # how many nodes have still to use a known value
         self.followers: dict[Node, list[Node]] = {}  # see `learn_order`
-        self.ahead: dict[
-            tuple[Node, ...], tuple[int, list[str]]
-        ] = {}  # by followers: what failures tell, see `failures`
+        self.ahead = Ahead()  # what failures tell
         self.heights: dict[Node, int] = {}  # longest path to an output
         self.ready: list[Node] = []  # last in, first out
         self.requests: dict[Request, Node] = {}  # what its nodes ask of machines, and one that does
