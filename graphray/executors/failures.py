@@ -29,6 +29,12 @@ def describe_call(
         shown = [_shown(a, values) for a in node._args]
         shown += [f"{name}={_shown(a, values)}" for name, a in (node._kwargs or {}).items()]
         _note(error, f"called with {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}")
+    if type(error) is AssertionError and str(error).startswith("daemonic processes"):  # multiprocessing's words
+        _note(
+            error,
+            "a task in a worker starts no processes with multiprocessing, which would outlive a killed driver: "
+            "make their calls nodes of the graph (one run is one pool), or use threads",
+        )
 
 
 def describe_place(error: BaseException, job: Job, node: Node, trail: Sequence[str]) -> int:
