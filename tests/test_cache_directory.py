@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+import graphray as gr
 from graphray.executors import wire
 from graphray.executors.cache import Cache, default_directory
 from graphray.executors.cache import entry as entry_module
@@ -796,7 +797,7 @@ def test_what_is_no_cache_is_refused_and_left_alone(tmp_path):
     assert stat.S_IMODE((tmp_path / "full").stat().st_mode) != 0o700 or os.umask(0) == 0o077
 
 
-@pytest.mark.parametrize("version", ["2\n", "", "\xff\xfe", "1.5"])
+@pytest.mark.parametrize("version", ["2\n", "\xff\xfe", "1.5"])
 def test_a_cache_of_another_version_is_refused(tmp_path, version):
     path = tmp_path / "cache"
     path.mkdir(mode=0o700)
@@ -804,6 +805,43 @@ def test_a_cache_of_another_version_is_refused(tmp_path, version):
     with pytest.raises(ValueError, match=r"is of version .*, and not 1: name another directory"):
         Cache(path)
     assert os.listdir(path) == ["version"]
+
+
+@pytest.mark.parametrize("left", [b"", b"\0\0"])
+def test_a_version_that_a_power_failure_has_emptied_is_written_again(tmp_path, left):
+    put(Cache(tmp_path / "cache"), 1, 1)
+    (tmp_path / "cache" / "version").write_bytes(left)
+    path = str(tmp_path / "cache")
+    code = f"import random; from graphray.executors.cache import Cache; c = Cache({path!r}); "
+    assert python(code + 'print(c.find(random.Random("1").randbytes(20)).load())') == "1"
+    assert (tmp_path / "cache" / "version").read_text() == "1\n"
+    (tmp_path / "other").mkdir(mode=0o700)
+    (tmp_path / "other" / "version").write_bytes(left)
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match=r"other files in it \(thesis.tex\)"):
+        Cache(tmp_path / "other")
+
+
+@pytest.mark.parametrize("how", [gr.task(abs)(-1).compute, gr.Graph(gr.task(abs)(-1)).explain, Cache])
+def test_an_empty_text_is_no_directory(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="a cache has a directory, not an empty text"):
+        how("") if how is Cache else how(cache="")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    """The disk is full."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"the cache cannot be made: No space left on device: '.*/cache'") as caught:
+        Cache(tmp_path / "cache")
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    put(Cache(tmp_path / "cache"), 1, 1)
 
 
 def test_a_directory_that_was_never_finished_is_finished(tmp_path):

@@ -171,7 +171,7 @@ def _open(graph: Graph, cache: Any) -> Cache | None:
     if cache is not True and not isinstance(cache, (str, os.PathLike)):
         raise TypeError(f"cache= is a directory, or True for the default one, not {cache!r}")
     directory = default_directory() if cache is True else os.fspath(cache)
-    return Cache(directory) if os.path.exists(directory) else None
+    return Cache(directory) if os.path.exists(directory) or not directory else None  # it refuses an empty text
 
 
 def _ruling(graph: Graph) -> set[Task]:

@@ -52,14 +52,17 @@ class Cache:
             moment, by a twentieth per process that writes.
 
     Raises:
-        ValueError: the directory is no cache and has other files in it, or is of another version; or the limit makes no
-            sense.
+        ValueError: the directory is no cache and has other files in it, or is of another version; it or the limit makes
+            no sense.
         PermissionError: it belongs to somebody else, or others can write to it.
         OSError: it cannot be made.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, limit: int | str | None = None) -> None:
-        self.directory = os.path.abspath(os.fspath(directory) if directory is not None else default_directory())
+        named = os.fspath(directory) if directory is not None else default_directory()
+        if not named:
+            raise ValueError('a cache has a directory, not an empty text; the working directory is "."')
+        self.directory = os.path.abspath(named)
         asked = limit if limit is not None else os.environ.get(SIZE) or None
         given = parse_size(asked, SIZE if limit is None else "limit") if asked is not None else None
         self._objects = os.path.join(self.directory, "objects")
