@@ -65,7 +65,7 @@ def test_what_fails_as_a_run_ends_leaves_nobody_waiting(
 ) -> None:
     """A defect of the cache's records, or a Ctrl-C while they wait for another process."""
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(History, "note", fail)

@@ -499,6 +499,7 @@ class Executor:
             return
         run.reported.add(node)
         error.__traceback__ = users_traceback(error.__traceback__)
+        run.note_failed(node, error)
         skipped = describe_place(error, job, node, trail)
         run.publish(events.NodeFailed(time.time(), node, error, skipped))
 

@@ -49,6 +49,7 @@ class BaseRun:
         self._abandoned = False
         self._over = threading.Event()
         self.reported: weakref.WeakSet[Node] = weakref.WeakSet()  # failed nodes that were told of
+        self._failed: dict[Node, str] = {}  # with a cache: those of them that its history is still to be told of
         self._figures = Figures()
         self._stored = 0, 0  # results that were put into the cache, and their bytes, as far as told
         self._summary: Callable[[], dict[str, Any]] | None = None  # a copy of it, once nothing changes any more
@@ -165,6 +166,12 @@ class BaseRun:
             self._begin_closing()
             self._over.set()
 
+    def note_failed(self, node: Node, error: BaseException) -> None:
+        """A node has failed."""
+        if self.job.cache is not None and len(self._failed) < KEPT:
+            text = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+            self._failed[node] = text.removesuffix(": ")
+
     def remember(self, nodes: Sequence[Node], whole: bool) -> None:
         """Note in the history of the run's cache what ran; see `NodeCache.end`.
 
@@ -172,7 +179,8 @@ class BaseRun:
         """
         if self.job.cache is None:
             return
-        write = self.job.cache.end(nodes, whole)
+        failed, self._failed = self._failed, {}
+        write = self.job.cache.end(nodes, whole, failed)
         if self.executor._thread is None:  # the caller's own
             write()
             return

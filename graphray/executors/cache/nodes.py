@@ -171,28 +171,31 @@ class NodeCache:
             tally[0] += calls
             tally[1] += seconds
 
-    def end(self, nodes: Sequence[Node], whole: bool) -> Callable[[], None]:
+    def end(self, nodes: Sequence[Node], whole: bool, failed: Mapping[Node, str]) -> Callable[[], None]:
         """A run is over.
 
         Args:
             nodes: those that were to be run.
             whole: they all were.
+            failed: those that have failed, and the errors.
 
         Returns:
             What has still to be done: it remembers what ran, and may have to wait for others that write to the history.
         """
         spent, self._spent = self._spent, {}
         self.cache.close()
-        return lambda: self._remember(nodes, whole, spent)
+        return lambda: self._remember(nodes, whole, spent, failed)
 
-    def _remember(self, nodes: Sequence[Node], whole: bool, spent: Mapping[Task, Sequence[float]]) -> None:
+    def _remember(
+        self, nodes: Sequence[Node], whole: bool, spent: Mapping[Task, Sequence[float]], failed: Mapping[Node, str]
+    ) -> None:
         from graphray.executors.cache.history import History
 
         if not whole:
             keys = [(n, self.key(n)) for n in nodes if self.wants(n)]
             nodes = [n for n, key in keys if key is not None and self.cache.contains(key)]
-        if nodes or spent:
-            History(self.cache.directory).note(nodes, spent, self.seed)
+        if nodes or spent or failed:
+            History(self.cache.directory).note(nodes, spent, self.seed, failed=failed)
 
     def _warn(self, about: str, text: str) -> None:
         if about not in self._warned:
