@@ -49,6 +49,7 @@ class InProcess(Executor):
 
     With one thread the work is done by the thread that waits for the result, in the order of a depth-first walk. With
     several, units run on that many threads, which helps where tasks release Python's lock (numpy, files, sockets).
+    Threads within a task are the run's to set: `compute(threads_per_task=2)`, for the engine with one thread.
 
     Args:
         threads: how many.
