@@ -93,12 +93,13 @@ def stdout_is_broken() -> bool:
 @contextlib.contextmanager
 def stdout_watched(broken: Callable[[], None]) -> Iterator[None]:
     """Inside, call a function as soon as nobody reads stdout any more, also while nothing is written there."""
-    try:
+    poll = None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         poll = _poll_of_stdout()
-        end, over = os.pipe()
-    except (OSError, ValueError, AttributeError):
+    if poll is None:
         yield
         return
+    end, over = os.pipe()
     poll.register(end, select.POLLIN)
 
     def watch() -> None:
