@@ -298,7 +298,7 @@ class Caching(Part):
         assert len(notes(path)) == 5
 
     @needs("growing")
-    def test_nodes_of_equal_digest_that_are_added_are_one(self, executor: Executor, tmp_path: Path) -> None:
+    def test_nodes_of_equal_digest_in_a_growing_run_are_one(self, executor: Executor, tmp_path: Path) -> None:
         """Also where the first still runs, and where it fails."""
         path, failed = str(tmp_path / "notes"), str(tmp_path / "failed")
 
