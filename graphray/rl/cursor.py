@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.environments import Environment, LiveEnv, make, with_tasks
+from graphray.rl.environments import Environment, LiveEnv, make, snapshot, with_tasks
 from graphray.rl.spaces import decoder, encoder
 
 __all__ = [
@@ -155,7 +155,7 @@ def write_down(env: Environment, live: LiveEnv, log: State) -> State:
     """The state of a live environment, whose present episode had the seed and the actions of `log`."""
     if env.state != "snapshot" or len(log.actions) <= _WORTH_A_SNAPSHOT * env.action.size * 4:
         return log
-    return log._replace(snapshot=pickle.dumps(live, pickle.HIGHEST_PROTOCOL))
+    return log._replace(snapshot=snapshot(live))
 
 
 class _Kept(NamedTuple):

@@ -138,6 +138,11 @@ def make(env: Environment) -> LiveEnv:
     return FrameStack(live, env.framestack) if env.framestack > 1 else live
 
 
+def snapshot(live: LiveEnv) -> bytes:
+    """A live environment as its pickle; one of a class from the user's script can be had again in other processes."""
+    return cloudpickle.dumps(live)  # type: ignore[no-any-return]
+
+
 def unwrapped(live: Any) -> Any:
     """The user's own object within what `make` gives."""
     inner = getattr(live, "unwrapped", live)
@@ -271,7 +276,7 @@ def _probe(env: Environment, first: _Probed, second: _Probed, used: _Probed) -> 
     if not same or not before.same:
         return _unrepeatable(env, "equal seeds and equal actions do not give equal episodes")
     try:
-        copy = _Probed(env, pickle.loads(pickle.dumps(first.live, pickle.HIGHEST_PROTOCOL)))
+        copy = _Probed(env, pickle.loads(snapshot(first.live)))
         if _same_future(first, copy, before.shown, after).same:
             return "snapshot"
     except Exception:  # an environment may fail in any way at being copied; it just has no snapshot then
