@@ -268,8 +268,8 @@ def _items(space: Any, value: Any) -> list[Any]:
 def structure(layout: ObservationLayout, flat: Any) -> Any:
     """The observations (…) that flat arrays (…, n) stand for, as nested dicts and tuples of arrays.
 
-    Discrete entries stay one-hot; of a sequence it gives the entries (…, length, size) and which of them are there
-    (…, length).
+    Discrete entries stay one-hot; of a sequence it gives the entries (…, length, size) and which of them are there (…,
+    length).
     """
     if len(layout.shape) > 1:
         return flat
@@ -315,10 +315,7 @@ def action_layout(space: Space[Any]) -> ActionLayout:
 
 
 def _form(space: Any, path: Path, leaves: list[Choice | Numbers]) -> Any:
-    """What to make of the leaves.
-
-    ("choice", at), ("choices", at, stop, shape, dtype), ("numbers", at), or a container of these.
-    """
+    """What the leaves make up: ("choice", at), ("choices", at, stop, shape, dtype), ("numbers", at), or containers."""
     at = len(leaves)
     match space:
         case spaces.Discrete():

@@ -15,7 +15,7 @@ import numpy as np
 import graphray as gr
 from graphray.executors.start import choose
 from graphray.rl import checkpoint, evaluation, keys, results
-from graphray.rl.config import Config, from_json, to_json
+from graphray.rl import config as configuration
 from graphray.rl.environments import Environment, make, name_of, register
 from graphray.rl.options import ConfigError, build, options
 from graphray.rl.policy import Policy
@@ -38,7 +38,8 @@ class Algorithm:
     Args:
         env: a gymnasium id, a class, a function that makes an environment, `"module.Class"`, or a registered name.
         config: entries of the configuration, by name. RLlib's names; see `default_config()`.
-        executor: an engine, or its name; None: the calling process with `num_workers=0`, else a pool of so many processes.
+        executor: an engine, or its name; None: the calling process with `num_workers=0`, else a pool of so many
+            processes.
         entries: more entries, as keywords.
 
     Raises:
@@ -46,25 +47,26 @@ class Algorithm:
         TypeError, ValueError: the environment cannot be used, with this algorithm or at all.
     """
 
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[configuration.Config]] = configuration.Config
     on_policy: ClassVar[bool] = True
 
     def __init__(
         self,
         env: Any = None,
-        config: Mapping[str, Any] | Config | None = None,
+        config: Mapping[str, Any] | configuration.Config | None = None,
         *,
         executor: Any = None,
         **entries: Any,
     ) -> None:
-        given = config.to_dict() if isinstance(config, Config) else dict(config or {})
+        given = config.to_dict() if isinstance(config, configuration.Config) else dict(config or {})
         given |= entries
         if env is not None:
             given["env"] = env
         self.config = build(self.Config, given, type(self).__name__)
         if self.config.env is None:
             raise ConfigError(f"{type(self).__name__} needs an environment: {type(self).__name__}('CartPole-v1')")
-        self._executor, self._owned = executor, None
+        self._executor = executor
+        self._owned: Any = None
         self._actions = 0
         self._times = {"time_this_iter_s": 0.0, "time_total_s": 0.0}
         self._evaluation: dict[str, Any] = {}
@@ -148,14 +150,14 @@ class Algorithm:
         fragment = config.rollout_fragment_length or steps
         return -(-steps // fragment) * fragment, 1
 
-    def _register(self, config: Config) -> Environment:
-        model = {**config.model}
+    def _register(self, config: configuration.Config) -> Environment:
+        model = config.whole_model()
         return register(
             config.env,
             config.env_config,
             horizon=config.horizon,
-            framestack=model.get("framestack", 1),
-            sequence_length=model.get("sequence_length", 16),
+            framestack=model["framestack"],
+            sequence_length=model["sequence_length"],
         )
 
     def hyper(self) -> dict[str, Any]:
@@ -367,7 +369,8 @@ class Algorithm:
 
     def __repr__(self) -> str:
         progress = self.state.progress
-        return f"<{type(self).__name__} on {name_of(self.env)}: {progress.iterations} iterations, {progress.steps:,} steps>"
+        done = f"{progress.iterations} iterations, {progress.steps:,} steps"
+        return f"<{type(self).__name__} on {name_of(self.env)}: {done}>"
 
     # ---- checkpoints
 
@@ -381,7 +384,7 @@ class Algorithm:
             dir = os.path.join(self._results(), f"checkpoint_{self.state.progress.iterations:06d}")
         about = {
             "algorithm": type(self).__name__,
-            "config": to_json(self.config),
+            "config": configuration.to_json(self.config),
             "time_total_s": self._times["time_total_s"],
             "graphray": gr.__version__,
         }
@@ -412,7 +415,7 @@ class Algorithm:
     @classmethod
     def from_checkpoint(cls, about: Mapping[str, Any], *, executor: Any = None, **entries: Any) -> Self:
         """An algorithm configured as the one that a checkpoint is of."""
-        return cls(config={**from_json(about["config"]), **entries}, executor=executor)
+        return cls(config={**configuration.from_json(about["config"]), **entries}, executor=executor)
 
     def _results(self) -> str:
         if not hasattr(self, "_directory"):
@@ -495,7 +498,7 @@ def _made(callbacks: Any) -> Any:
 
 
 def _fix_threads() -> None:
-    """Have XLA use one thread, if it has not started: with as many as there are cores the last bits depend on the machine."""
+    """Have XLA use one thread, if it has not started: with one for each core the last bits depend on the machine."""
     if "jax" in sys.modules and sys.modules["jax"]._src.xla_bridge._backends:
         return
     before = os.environ.get("NPROC")
