@@ -79,21 +79,21 @@ class Haunted(Locked):
 
 
 class Flaky(Walk):
-    """Raises, in step and reset, where it is told to: by the number that noise gives it at the reset."""
+    """Raises in step 3, or in the reset, of the episodes whose noise begins above a number."""
 
-    def __init__(self, fails: tuple[int, ...] = (3,), resets: bool = False, **kwargs: Any) -> None:
+    def __init__(self, above: float = 0.2, resets: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.fails, self.resets = fails, resets
+        self.above, self.resets = above, resets
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         shown = super().reset(seed=seed)
-        self.broken = self.x > 0
+        self.broken = self.x > self.above
         if self.resets and self.broken:
             raise ConnectionError("no simulator")
         return shown
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        if self.broken and self.t + 1 in self.fails:
+        if self.broken and self.t == 2:
             raise ConnectionError("simulator gone")
         return super().step(action)
 

@@ -35,7 +35,7 @@ from graphray.rl.spaces import (
     observation_layout,
 )
 
-__all__ = ["Environment", "LiveEnv", "NotReproducible", "make", "name_of", "register"]
+__all__ = ["Environment", "EnvironmentFailed", "LiveEnv", "NotReproducible", "make", "name_of", "register"]
 
 LiveEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
@@ -48,6 +48,10 @@ _PROBE_BEFORE, _PROBE_AFTER, _PROBE_LEAST, _PROBE_SECONDS = 12, 120, 8, 1.0
 
 class NotReproducible(UserWarning):
     """The environment is not a function of its seed and the actions taken, so no rollout of it can be repeated."""
+
+
+class EnvironmentFailed(RuntimeError):
+    """An environment raised an exception, or returned something that is not a number."""
 
 
 class Environment(NamedTuple):
@@ -139,8 +143,12 @@ def make(env: Environment) -> LiveEnv:
 
 
 def snapshot(live: LiveEnv) -> bytes:
-    """A live environment as its pickle; one of a class from the user's script can be had again in other processes."""
-    return cloudpickle.dumps(live)  # type: ignore[no-any-return]
+    """A live environment as its pickle; one of a class from the user's script can be had again in other processes.
+
+    Of the copy that its pickle gives, for which objects are one and which are only equal hangs on what the live one has
+    been through, and shows in a pickle: the same state gives the same bytes.
+    """
+    return cloudpickle.dumps(pickle.loads(cloudpickle.dumps(live)))  # type: ignore[no-any-return]
 
 
 def unwrapped(live: Any) -> Any:
