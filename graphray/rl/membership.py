@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import iterate
 
 __all__ = ["objections"]
 
@@ -28,12 +29,8 @@ def objections(space: Any, value: Any, what: str) -> Iterator[str]:
                 return
             for number, (inner, one) in enumerate(zip(space.spaces, value, strict=True)):
                 yield from objections(inner, one, f"{what}[{number}]")
-        case spaces.Sequence() if not space.stack:
-            if not isinstance(value, tuple):
-                yield f"{what} is {shown(value)}, and its space a Sequence: return a tuple of entries"
-                return
-            for number, one in enumerate(value):
-                yield from objections(space.feature_space, one, f"{what}[{number}]")
+        case spaces.Sequence():
+            yield from _sequence(space, value, what)
         case spaces.Discrete():
             yield from _discrete(space, value, what)
         case spaces.Box() | spaces.MultiDiscrete() | spaces.MultiBinary():
@@ -56,6 +53,22 @@ def _dict(space: spaces.Dict, value: Any, what: str) -> Iterator[str]:
     for key, inner in space.spaces.items():
         if key in value:
             yield from objections(inner, value[key], f"{what}[{key!r}]")
+
+
+def _sequence(space: spaces.Sequence, value: Any, what: str) -> Iterator[str]:
+    if space.stack:
+        try:
+            entries = list(iterate(space.stacked_feature_space, value))
+        except Exception:
+            yield f"{what} is {shown(value)}, and its space a stacked Sequence: return arrays with the length first"
+            return
+    elif isinstance(value, tuple):
+        entries = list(value)
+    else:
+        yield f"{what} is {shown(value)}, and its space a Sequence: return a tuple of entries"
+        return
+    for number, one in enumerate(entries):
+        yield from objections(space.feature_space, one, f"{what}[{number}]")
 
 
 def _discrete(space: spaces.Discrete, value: Any, what: str) -> Iterator[str]:

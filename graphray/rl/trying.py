@@ -31,16 +31,16 @@ class Findings:
         self.notes: list[str] = []
         self._said: set[str] = set()
 
-    def problem(self, line: str) -> None:
-        """Something is wrong."""
-        self._say(self.problems, line)
+    def problem(self, line: str, kind: str | None = None) -> None:
+        """Something is wrong; of a kind, if that is not just what is said."""
+        self._say(self.problems, line, kind)
 
     def note(self, line: str) -> None:
         """Something might be better."""
         self._say(self.notes, line)
 
-    def _say(self, lines: list[str], line: str) -> None:
-        kind = re.sub(r"[-+.e\d]+", "0", line)
+    def _say(self, lines: list[str], line: str, kind: str | None = None) -> None:
+        kind = re.sub(r"[-+.e\d]+", "0", kind or line)
         if kind not in self._said:
             self._said.add(kind)
             lines.append(line)
@@ -93,7 +93,7 @@ class Tried:
             given = (given, {})
         elif not isinstance(given[1], dict):
             if any(objections(self.observation_space, given, "")):
-                self._findings.problem(f"{call} gives {shown(given[1])} as its info: return observation, {{}}")
+                self._findings.problem(f"reset gives {shown(given[1])} as its info: return observation, {{}}")
             else:
                 self._old(f"reset gives {_kind(given)}: return observation, info")
                 given = (given, {})
@@ -140,7 +140,7 @@ class Tried:
     def _look(self, observation: Any, what: str) -> None:
         objected = list(objections(self.observation_space, observation, "the observation"))
         for line in objected:
-            self._findings.problem(line.replace("the observation", what, 1))
+            self._findings.problem(line.replace("the observation", what, 1), line)
         out = np.zeros(self.observation.shape, self.observation.dtype)
         try:
             self.write(observation, out)
