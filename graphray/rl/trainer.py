@@ -148,7 +148,17 @@ class Algorithm:
         fragment = config.rollout_fragment_length or steps
         return -(-steps // fragment) * fragment, 1
 
-    def _register(self, config: Config) -> Environment:
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Whether it could be made with a configuration: the environment is there, and suits the algorithm.
+
+        Raises:
+            ConfigError, TypeError, ValueError: it could not.
+        """
+        cls.make_plan(config, cls._register(config, probe=False))
+
+    @classmethod
+    def _register(cls, config: Config, probe: bool = True) -> Environment:
         model = {**config.model}
         return register(
             config.env,
@@ -156,6 +166,7 @@ class Algorithm:
             horizon=config.horizon,
             framestack=model.get("framestack", 1),
             sequence_length=model.get("sequence_length", 16),
+            probe=probe,
         )
 
     def hyper(self) -> dict[str, Any]:
