@@ -227,7 +227,7 @@ def _trained(trials: list[Trial], directories: list[str], args: argparse.Namespa
     halt = Halt(os.path.join(folder, "halt"))
     try:
         with screen(processes=True) as shown, _interruptible(halt):
-            table = Table(trials, directories, shown, args.quiet)
+            table = Table(trials, shown, args.quiet)
             outcomes = train_all(
                 trials, directories, executor=executor, workers=args.workers, halt=halt, report=table.report
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import time
@@ -29,17 +28,12 @@ class Table:
 
     Args:
         trials: the runs.
-        directories: of the runs, in the same order.
         shown: the terminal; None: there is none.
         quiet: say nothing until the end.
     """
 
-    def __init__(self, trials: Sequence[Trial], directories: Sequence[str], shown: Screen | None, quiet: bool) -> None:
-        several = len({trial.experiment for trial in trials}) > 1
-        self._names = [
-            (f"{trial.experiment}/" if several else "") + _without_date(directory)
-            for trial, directory in zip(trials, directories, strict=True)
-        ]
+    def __init__(self, trials: Sequence[Trial], shown: Screen | None, quiet: bool) -> None:
+        self._names = list(map(_name, trials))
         self._status = ["waiting"] * len(trials)
         self._rows: list[dict[str, Any]] = [{} for _ in trials]
         self._shown, self._quiet = shown, quiet
@@ -94,7 +88,7 @@ class Table:
         return lines
 
     def _table(self, chosen: Sequence[int], width: int, coloured: bool) -> list[str]:
-        cells = [(self._names[i], self._status[i], *_figures(self._rows[i])) for i in chosen]
+        cells = [(self._names[i], self._status[i], *self._figures(i)) for i in chosen]
         widths = [max(map(len, column)) for column in zip(HEAD, *cells, strict=True)]
         widths[0] = max(12, min(widths[0], width - sum(widths[1:]) - 2 * len(widths[1:])))
         head, *rows = (self._row(row, widths) for row in (HEAD, *cells))
@@ -110,7 +104,7 @@ class Table:
         return "  ".join([f"{name:<{widths[0]}}", f"{status:<{widths[1]}}", *numbers]).rstrip()
 
     def _line(self, number: int) -> str:
-        iteration, steps, reward, length, speed, seconds = _figures(self._rows[number])
+        iteration, steps, reward, length, speed, seconds = self._figures(number)
         about = f"{self._names[number]}: {self._status[number]}"
         if not self._rows[number]:
             return about
@@ -118,20 +112,21 @@ class Table:
             f"{about}, iteration {iteration}, {steps} steps, reward {reward}, length {length}, {speed} steps/s, {seconds}"
         )
 
-
-def _figures(row: dict[str, Any]) -> tuple[str, ...]:
-    if not row:
-        return ("-",) * 6
-    took = row.get("time_this_iter_s") or 0.0
-    speed = f"{row['timesteps_this_iter'] / took:,.0f}" if took else "-"
-    return (
-        f"{row['training_iteration']:,}",
-        f"{row['timesteps_total']:,}",
-        _number(row["episode_reward_mean"]),
-        _number(row["episode_len_mean"]),
-        speed,
-        _clock(row["time_total_s"]),
-    )
+    def _figures(self, number: int) -> tuple[str, ...]:
+        row = self._rows[number]
+        if not row:
+            return ("-",) * 6
+        # Of one that has ended the speed is that of the whole.
+        over = "this_iter" if self._status[number] == "running" else "total"
+        steps, took = row[f"timesteps_{over}"], row[f"time_{over}_s"]
+        return (
+            f"{row['training_iteration']:,}",
+            f"{row['timesteps_total']:,}",
+            _number(row["episode_reward_mean"]),
+            _number(row["episode_len_mean"]),
+            f"{steps / took:,.0f}" if took else "-",
+            _clock(row["time_total_s"]),
+        )
 
 
 def _number(x: float | None) -> str:
@@ -148,5 +143,8 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def _without_date(directory: str) -> str:
-    return re.sub(r"_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?$", "", os.path.basename(directory))
+def _name(trial: Trial) -> str:
+    from graphray.rl.runs import tag
+
+    name = trial.experiment if trial.experiment != "default" else f"{trial.algorithm}_{trial.env}"
+    return f"{name} {trial.number:05d} {tag(trial.varied)}" if trial.varied else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ def train_all(
         executor: its name; None: for several runs a pool with a process per core, for one what its `num_workers` says.
         workers: how many processes.
         halt: when it is set, runs end with a checkpoint, and others do not begin.
-        report: called with a run's number and each row of its records, and then with its outcome.
+        report: called with a run's number: as it begins with the last row of its records (an empty one if there is none),
+            then with each row, and with its outcome.
 
     Raises:
         ValueError, TypeError, ImportError: there is no such executor.
@@ -65,10 +67,11 @@ def _one(
     report: Callable[[int, Any], None],
     executor: Any = None,
 ) -> Outcome:
+    rows = read_rows(directory)
+    last = rows[-1] if rows else {}
     if halt():
-        rows = read_rows(directory)
-        return Outcome("halted", directory, rows[-1] if rows else {})
-    report(number, {})  # it begins
+        return Outcome("halted", directory, last)
+    report(number, last)  # it begins
     try:
         outcome = train(trial, directory, executor=executor, halt=halt, report=lambda row: report(number, row))
     except Exception as error:
@@ -91,8 +94,13 @@ def _pooled(
             report(number, said)
 
     # A worker that dies is replaced, and its run goes on from its last checkpoint.
-    run = gr.task(pure=False)(_in_worker)
-    nodes = [run(trial, path, i, halt) for i, (trial, path) in enumerate(zip(trials, directories, strict=True))]
+    nodes = [
+        # Its name begins each line that an environment prints.
+        gr.task(name=f"{trial.experiment}_{trial.number:05d}", pure=False)(
+            functools.partial(_in_worker, trial, directory, number, halt)
+        )()
+        for number, (trial, directory) in enumerate(zip(trials, directories, strict=True))
+    ]
     if workers is None and ":" not in name:
         workers = min(len(trials), gr.executors.Loky().workers)
     with make(name, workers, 1) as engine:

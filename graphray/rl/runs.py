@@ -28,7 +28,7 @@ from graphray.rl.experiment import Trial
 from graphray.rl.records import Records, read_rows
 from graphray.rl.results import flat
 
-__all__ = ["Halt", "Outcome", "RunError", "default_root", "find", "is_done", "prepare", "train"]
+__all__ = ["Halt", "Outcome", "RunError", "default_root", "failed", "find", "is_done", "prepare", "tag", "train"]
 
 PARAMS, ERROR, LOCK = "params.json", "error.txt", ".lock"
 
@@ -134,15 +134,20 @@ def _moment(name: str) -> tuple[str, int]:
 
 
 def _stem(trial: Trial) -> str:
-    varied = ",".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.varied.items())
     env = trial.env.rpartition("/")[2]
-    stem = f"{trial.algorithm}_{env}_{trial.number:05d}" + (f"_{varied}" if varied else "")
+    stem = f"{trial.algorithm}_{env}_{trial.number:05d}" + (f"_{tag(trial.varied)}" if trial.varied else "")
     return re.sub(r"[^\w.,=+-]", "-", stem)[:120]
 
 
+def tag(varied: Mapping[str, Any]) -> str:
+    """What tells a run from others of its experiment, in short: `lr=0.001,seed=1`."""
+    return ",".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in varied.items())
+
+
 def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
-    return text[:24]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ("x".join(map(str, value)) if isinstance(value, list | tuple) else str(value).replace(" ", ""))[:24]
 
 
 def _params(trial: Trial) -> dict[str, Any]:
