@@ -21,14 +21,12 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
-from ppo_cartpole import Training, begin, collect, learn
-
 import graphray as gr
+from graphray import rl
 from graphray.executors.events import Emitted, RunEvent
-from graphray.rl import environments
-from graphray.rl.agent import Agent
+from graphray.rl import training
 
-SEED, NUM_ENVS, NUM_SHARDS, FRAGMENT = 0, 8, 2, 128
+SEED, NUM_ENVS, NUM_SHARDS, BATCH = 0, 8, 2, 1024
 
 
 class Row(NamedTuple):
@@ -43,17 +41,18 @@ class Row(NamedTuple):
 class Logged(NamedTuple):
     """A training and its log so far."""
 
-    training: Training
+    training: training.Training
     log: tuple[Row, ...] = ()
 
 
 @gr.task
-def logged(training: Training, log: tuple[Row, ...]) -> Logged:
+def logged(step: training.Step, log: tuple[Row, ...]) -> Logged:
     """A state with one more row."""
-    recent = training.recent
-    row = Row(training.iterations, training.steps, sum(recent) / len(recent) if recent else None)
+    progress = step.training.progress
+    recent = [episode.total for episode in progress.recent[-20:]]
+    row = Row(progress.iterations, progress.steps, sum(recent) / len(recent) if recent else None)
     gr.context().emit(**row._asdict())
-    return Logged(training, (*log, row))
+    return Logged(step.training, (*log, row))
 
 
 def pipeline(iterations: int = 60) -> gr.Graph:
@@ -62,16 +61,13 @@ def pipeline(iterations: int = 60) -> gr.Graph:
     Args:
         iterations: how many there are, each of 1024 steps. Asking for more later continues from the last.
     """
-    env = environments.register("CartPole-v1")
+    algorithm = rl.PPO("CartPole-v1", seed=SEED, num_envs=NUM_ENVS, num_shards=NUM_SHARDS, train_batch_size=BATCH)
+    plan = algorithm.plan
 
     def iteration(state: Logged) -> gr.Node:
-        training, log = state
-        actor = training.agent.params["actor"]
-        fragments = gr.map(collect, training.cursors, env=env, actor=actor, steps=FRAGMENT)
-        return logged(learn(training, fragments, env), log)
+        return logged(training.iteration(plan, state.training), state.log)
 
-    untrained = gr.call(Logged, begin(env, SEED, NUM_ENVS, NUM_SHARDS))
-    state = gr.iterate(iteration, untrained, steps=iterations)
+    state = gr.iterate(iteration, Logged(algorithm.state), steps=iterations)
     return gr.Graph(training=gr.getattr(state, "training"), log=gr.getattr(state, "log"))
 
 
@@ -86,7 +82,7 @@ def train(cache: str, iterations: int) -> None:
     print(json.dumps({"agent": fingerprint(result["training"].agent), "log": result["log"]}), flush=True)
 
 
-def fingerprint(agent: Agent) -> str:
+def fingerprint(agent: Any) -> str:
     """A hash of all arrays of an agent: its weights, and the state of its optimiser."""
     import hashlib
 

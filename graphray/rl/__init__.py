@@ -8,8 +8,8 @@
 
 What runs where decides what a module may import:
 
-- `keys`, `spaces`, `environments`, `cursor`, `rollout`, `host`, `replay` and `evaluation` serve on the host. They need NumPy
-  and gymnasium, and no JAX, so that processes which only step environments start quickly.
+- `keys`, `spaces`, `environments`, `cursor`, `rollout`, `host`, `replay` and `evaluation` serve on the host. They need
+  NumPy and gymnasium, and no JAX, so that processes which only step environments start quickly.
 - `gae`, `networks`, `learning`, `optimizer` and the algorithms (`ppo`, `dqn`, `sac`) are traced by JAX.
 - `config`, `trainer`, `checkpoint`, `policy` are the surface.
 """
@@ -42,7 +42,7 @@ _PUBLIC = {
 ALGORITHMS = ("PPO", "DQN", "SAC")
 """The names of the algorithms."""
 
-__all__ = ["ALGORITHMS", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["ALGORITHMS", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

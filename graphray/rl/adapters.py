@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import random
 from typing import Any
 
 import gymnasium
@@ -40,8 +43,9 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(space, spaces.Box) or not space.shape:
             raise TypeError(f"frames of a Box can be stacked, not of {space}")
         low, high = (np.concatenate([bound] * frames, axis=-1) for bound in (space.low, space.high))
-        self.observation_space = spaces.Box(low, high, dtype=space.dtype)  # type: ignore[arg-type]
-        self._frames, self._latest = frames, []
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype)
+        self._frames = frames
+        self._latest: list[Any] = []
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -57,30 +61,37 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class OldGym(gymnasium.Env[Any, Any]):
-    """An environment of the interface before gymnasium: `reset()` gives an observation, `step` four values."""
+    """An environment of the interface before gymnasium, or one that only looks like gymnasium's.
+
+    There `reset()` gives an observation and `step` four values, and some environments are half-way. Randomness comes
+    from `seed(…)`, where there is that, and from NumPy's and Python's global generators: each environment has these in
+    a state of its own, so that it is a function of its seed, and others do not notice.
+    """
 
     def __init__(self, env: Any) -> None:
         self.env = env
         self.observation_space = _space(env.observation_space)
         self.action_space = _space(env.action_space)
+        self._random = None if _takes_seed(env) else _GlobalRandom()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode. The old interface is seeded by `seed(…)`, or from NumPy's and Python's global generators."""
-        if seed is not None:
-            if callable(getattr(self.env, "seed", None)):
-                self.env.seed(seed)
-            else:
-                import random
-
-                np.random.seed(seed)  # noqa: NPY002
-                random.seed(seed)
-        shown = self.env.reset()
-        # Some are half-way between the two interfaces.
-        return shown if isinstance(shown, tuple) and len(shown) == 2 and isinstance(shown[1], dict) else (shown, {})
+        """Begin an episode."""
+        if self._random is None:
+            shown = self.env.reset(seed=seed)
+        else:
+            with self._random:
+                if seed is not None:
+                    np.random.seed(seed)
+                    random.seed(seed)
+                    if callable(getattr(self.env, "seed", None)):
+                        self.env.seed(seed)
+                shown = self.env.reset()
+        return shown if _with_info(shown) else (shown, {})
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Make a step."""
-        made = self.env.step(action)
+        with self._random or contextlib.nullcontext():
+            made = self.env.step(action)
         if len(made) == 5:
             return made  # type: ignore[no-any-return]
         observation, reward, done, info = made
@@ -102,17 +113,56 @@ class OldGym(gymnasium.Env[Any, Any]):
         return getattr(self.env, name)
 
 
+class _GlobalRandom:
+    """NumPy's and Python's global generators as one environment has them: put in their place while it runs."""
+
+    def __init__(self) -> None:
+        self._own = self._outer = self._present()
+
+    def __enter__(self) -> None:
+        self._outer = self._present()
+        self._set(self._own)
+
+    def __exit__(self, *_: object) -> None:
+        self._own = self._present()
+        self._set(self._outer)
+
+    @staticmethod
+    def _present() -> Any:
+        return np.random.get_state(), random.getstate()
+
+    @staticmethod
+    def _set(state: Any) -> None:
+        np.random.set_state(state[0])
+        random.setstate(state[1])
+
+
 def speaks_old_gym(env: Any) -> bool:
-    """Whether an environment has the old interface. It is reset, and a step is made."""
+    """Whether an environment has the old interface, or half of it. It is reset, and a step is made."""
+    if not _takes_seed(env):
+        return True
+    shown = env.reset(seed=0)
+    if not _with_info(shown):
+        return True
+    if isinstance(shown[0], dict):  # it may have a mask, and take not every action
+        return False
     try:
-        shown = env.reset(seed=0)
-    except TypeError as error:
-        if "seed" not in str(error):
-            raise
+        return len(env.step(env.action_space.sample())) == 4
+    except Exception:  # whoever uses it will see
+        return False
+
+
+def _takes_seed(env: Any) -> bool:
+    reset = getattr(env, "unwrapped", env).reset
+    try:
+        parameters = inspect.signature(reset).parameters.values()
+    except (TypeError, ValueError):
         return True
-    if not (isinstance(shown, tuple) and len(shown) == 2 and isinstance(shown[1], dict)):
-        return True
-    return False
+    return any(one.name == "seed" or one.kind is one.VAR_KEYWORD for one in parameters)
+
+
+def _with_info(shown: Any) -> bool:
+    return isinstance(shown, tuple) and len(shown) == 2 and isinstance(shown[1], dict)
 
 
 def _space(space: Any) -> Any:
@@ -123,7 +173,7 @@ def _space(space: Any) -> Any:
         case "Box":
             return spaces.Box(space.low, space.high, dtype=space.dtype)
         case "Discrete":
-            return spaces.Discrete(int(space.n))
+            return spaces.Discrete(int(space.n), start=int(getattr(space, "start", 0)))
         case "MultiDiscrete":
             return spaces.MultiDiscrete(space.nvec)
         case "MultiBinary":

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from graphray.rl.config import MODEL_DEFAULTS
 from graphray.rl.distributions import ActionDistribution
-from graphray.rl.spaces import ActionLayout, ObservationLayout, Part
+from graphray.rl.spaces import ActionLayout, Choice, ObservationLayout, Part
 
-__all__ = ["FORBIDDEN", "Architecture", "architecture", "masked", "vector"]
+__all__ = ["FORBIDDEN", "Architecture", "architecture", "masked", "vector", "with_action"]
 
 FORBIDDEN = -1e9
 """The logit of an action that is not allowed: finite, so that nothing becomes infinite minus infinite."""
@@ -91,7 +91,7 @@ def architecture(
     if recurrent:
         fields["lstm"] = known["lstm_cell_size"]
         if known["lstm_use_prev_action"] and action is not None:
-            fields["previous_action"] = sum(getattr(leaf, "n", None) or leaf.size for leaf in action.leaves)  # type: ignore[union-attr]
+            fields["previous_action"] = sum(leaf.n if isinstance(leaf, Choice) else leaf.size for leaf in action.leaves)
         fields["previous_reward"] = int(known["lstm_use_prev_reward"])
     return Architecture(observation, outputs, **{**fields, **more})
 
@@ -99,6 +99,15 @@ def architecture(
 def vector(size: int) -> ObservationLayout:
     """The layout of plain numbers."""
     return ObservationLayout((size,), "float32", (Part((), "numbers", (size,), 0, size),))
+
+
+def with_action(layout: ObservationLayout, size: int) -> ObservationLayout:
+    """The layout of observations with flat actions behind."""
+    stop = layout.parts[-1].stop
+    parts = tuple(part._replace(path=part.path or ("observation",)) for part in layout.parts)
+    return ObservationLayout(
+        (stop + size,), "float32", (*parts, Part(("action",), "numbers", (size,), stop, stop + size))
+    )
 
 
 def masked(observation: ObservationLayout, distribution: ActionDistribution) -> bool:
@@ -112,8 +121,8 @@ def masked(observation: ObservationLayout, distribution: ActionDistribution) -> 
         return False
     if not distribution.layout.discrete or mask.stop - mask.start != distribution.size:
         raise ValueError(
-            f"the observation's action_mask has {mask.stop - mask.start} entries; a mask needs discrete actions and one entry "
-            f"for each ({distribution.size})"
+            f"the observation's action_mask has {mask.stop - mask.start} entries; a mask needs discrete actions, and "
+            f"one entry for each ({distribution.size})"
         )
     return True
 

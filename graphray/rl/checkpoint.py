@@ -182,7 +182,7 @@ def _arrays(tree: Any, path: str) -> list[tuple[str, Any]]:
 
 def _encode(value: Any, arrays: dict[str, Any], path: str) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        fields = value._asdict()
+        fields: dict[str, Any] = value._asdict()  # type: ignore[attr-defined]
         if "snapshot" in fields:  # a pickle; the environment can be had without it
             fields["snapshot"] = b""
         inner = {name: _encode(one, arrays, f"{path}.{name}") for name, one in fields.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from graphray.rl.options import (
     anything,
@@ -104,22 +104,23 @@ class ModelConfig:
     )
     custom_model: Any = option(
         None,
-        "A flax module, its class, or `module.Class`; made with `num_outputs`, called with the observation as the space has it.",
+        "A flax module, its class, or `module.Class`; made with `num_outputs`, called with observations as they are.",
         anything,
     )
     custom_model_config: Any = option({}, "Further arguments of the custom model.", mapping)
 
 
 def _model(value: Any) -> dict[str, Any]:
-    build(ModelConfig, mapping(value), "model")
-    return mapping(value)
+    given: dict[str, Any] = mapping(value)
+    build(ModelConfig, given, "model")
+    return given
 
 
 _model.kind = "a dict of the names in MODEL_DEFAULTS"  # type: ignore[attr-defined]
 
 
 def _exploration(value: Any) -> dict[str, Any]:
-    given = mapping(value)
+    given: dict[str, Any] = mapping(value)
     kind = given.get("type")
     if kind is not None and kind not in EXPLORATIONS:
         raise ValueError(f"type is one of {', '.join(EXPLORATIONS)}")
@@ -139,6 +140,11 @@ check_number = number(0)
 @dataclass(frozen=True)
 class Config:
     """What every algorithm is configured with."""
+
+    MODEL: ClassVar[dict[str, Any]] = {}
+    """Where its networks differ from MODEL_DEFAULTS."""
+    OPTIMIZER: ClassVar[dict[str, Any]] = {}
+    """What its optimiser is given beside the learning rate."""
 
     env: Any = option(
         None, "Environment: a gymnasium id, a class, a function, `module.Class`, a registered name.", anything
@@ -182,7 +188,8 @@ class Config:
     )
     num_shards: Any = option(
         None,
-        "Groups of environments that are stepped together; with equal `num_envs` and `num_shards` any number of workers trains the same agent.",
+        "Groups of environments that are stepped together; with equal `num_envs` and `num_shards` any number of "
+        "workers trains the same agent.",
         optional(integer(1)),
         rllib="(none)",
     )
@@ -243,7 +250,7 @@ class Config:
     render_env: Any = option(False, "Show the first environment in a window.", flag)
     record_env: Any = option(
         None,
-        "Write videos of evaluation episodes into this directory.",
+        "Write a video of the first episode of each evaluation into this directory.",
         optional(text),
         kind="a directory, or None",
         rllib=False,
@@ -275,6 +282,14 @@ class Config:
         made = build(type(self), entries, where)
         changed = {name: getattr(made, name) for name in entries if name in known}
         return type(self)(**{name: changed.get(name, getattr(self, name)) for name in known})
+
+    def whole_model(self) -> dict[str, Any]:
+        """The entries of the model, with the defaults of this algorithm."""
+        return {**MODEL_DEFAULTS, **self.MODEL, **self.model}
+
+    def optimizer_items(self) -> tuple[tuple[str, Any], ...]:
+        """The optimiser's type and arguments, in order."""
+        return tuple(sorted({"type": "adam", **self.OPTIMIZER, **self.optimizer}.items()))
 
     def to_dict(self) -> dict[str, Any]:
         """The entries by name; `model` with its defaults."""

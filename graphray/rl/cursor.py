@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.environments import Environment, LiveEnv, make, unwrapped
+from graphray.rl.environments import Environment, LiveEnv, make, with_tasks
 from graphray.rl.spaces import decoder, encoder
 
 __all__ = [
@@ -138,7 +138,7 @@ def take(env: Environment, cursor: Cursor) -> tuple[list[LiveEnv], Cursor]:
         written down; new ones of that kind begin new episodes.
     """
     kept = _slot(env, cursor).exchange(None)
-    if kept is not None and kept.state == cursor.state:
+    if kept is not None and _same(kept.state, cursor.state):
         return kept.live, cursor
     _close(kept)
     if env.state == "none" and any(state.actions for state in cursor.state):
@@ -208,7 +208,7 @@ def restore(env: Environment, state: State) -> LiveEnv:
 def begin(env: Environment, live: LiveEnv, seed: int, task: Any = None) -> Any:
     """Begin an episode, and give what it shows."""
     if task is not None:
-        unwrapped(live).set_task(task)
+        with_tasks(live).set_task(task)
     return live.reset(seed=seed)[0]
 
 
@@ -219,13 +219,25 @@ def _anew(env: Environment, cursor: Cursor) -> tuple[list[LiveEnv], Cursor]:
     write = encoder(live[0].observation_space, env.observation)
     for one, state, row in zip(live, cursor.state, observation, strict=True):
         write(begin(env, one, state.seed, state.task), row)
-    state = tuple(state._replace(actions=b"", snapshot=b"") for state in cursor.state)
+    states = tuple(state._replace(actions=b"", snapshot=b"") for state in cursor.state)
     return live, cursor._replace(
         observation=observation,
-        state=state,
+        state=states,
         memory=np.zeros_like(cursor.memory),
         episode_return=np.zeros_like(cursor.episode_return),
         episode_length=np.zeros_like(cursor.episode_length),
+    )
+
+
+def _same(some: tuple[State, ...], others: tuple[State, ...]) -> bool:
+    """Whether states are equal. Tasks may be anything, arrays too, for which `==` gives no answer."""
+    return all(
+        one is other
+        or (
+            one._replace(task=None) == other._replace(task=None)
+            and (one.task is other.task or pickle.dumps(one.task) == pickle.dumps(other.task))
+        )
+        for one, other in zip(some, others, strict=True)
     )
 
 

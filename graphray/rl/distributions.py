@@ -40,7 +40,7 @@ class ActionDistribution(NamedTuple):
         return sum(leaf.n if isinstance(leaf, Choice) else leaf.size for leaf in self.layout.leaves)
 
     def noise(self, key: keys.Key) -> Any:
-        """The randomness of actions whose keys are (…, 2), as (…, noise_size): Gumbel numbers for choices, else normal ones."""
+        """What actions of keys (…, 2) are drawn with, (…, noise_size): Gumbel numbers for choices, or normal."""
         leaves = self.layout.leaves
         if self.layout.discrete:
             return keys.gumbel(key, self.noise_size)
@@ -57,8 +57,8 @@ class ActionDistribution(NamedTuple):
     def sample(self, parameters: Any, noise: Any, xp: Any = np) -> Any:
         """Actions (…, n) of distributions (…, size); those that are likeliest, where noise is None.
 
-        The largest of logits plus Gumbel noise falls on each choice with its probability (the Gumbel-max trick; Yellott,
-        1977).
+        The largest of logits plus Gumbel noise falls on each choice with its probability (the Gumbel-max trick;
+        Yellott, 1977).
         """
         if len(self.layout.leaves) == 1 and self.layout.discrete:  # most environments
             logits = parameters if noise is None else parameters + noise

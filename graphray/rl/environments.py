@@ -1,10 +1,10 @@
 """Environments: what is known about one, and how its state can become a value.
 
 An environment on the host is a live object. Rollouts are pure functions all the same, because the state of an
-environment can be written down: as the seed its episode was reset with and the actions taken since, and as a snapshot of
-the object where that is quicker. `register` finds out by trying whether that is true of an environment, as no flag can be
-trusted: gymnasium's `EzPickle` environments (Box2D, MuJoCo), for one, pickle their constructor's arguments only, so that
-what comes back is a fresh environment, without any error.
+environment can be written down: as the seed its episode was reset with and the actions taken since, and as a snapshot
+of the object where that is quicker. `register` finds out by trying whether that is true of an environment, as no flag
+can be trusted: gymnasium's `EzPickle` environments (Box2D, MuJoCo), for one, pickle their constructor's arguments only,
+so that what comes back is a fresh environment, without any error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import pickle
+import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,11 +25,21 @@ from numpy.typing import NDArray
 
 from graphray.rl.adapters import FrameStack, OldGym, bare, speaks_old_gym
 from graphray.rl.registry import lookup
-from graphray.rl.spaces import ActionLayout, ObservationLayout, action_layout, encoder, observation_layout
+from graphray.rl.spaces import (
+    ActionLayout,
+    Choice,
+    ObservationLayout,
+    action_layout,
+    decoder,
+    encoder,
+    observation_layout,
+)
 
 __all__ = ["Environment", "LiveEnv", "NotReproducible", "make", "name_of", "register"]
 
 LiveEnv: TypeAlias = "gymnasium.Env[Any, Any]"
+
+_UNKNOWN = (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv)
 
 # Steps taken before the copy is made, and compared after it: across several episodes of a random policy. Slow
 # environments are given so many seconds, and at least a few steps.
@@ -54,6 +65,7 @@ class Environment(NamedTuple):
     """Steps after which rollouts cut an episode off."""
     framestack: int = 1
     old_gym: bool = False
+    """Whether it is adapted, as it has gym's old interface, or gymnasium's without deriving from its class."""
     settable: bool = False
     """Whether it has tasks that can be set."""
     sequence_length: int = 16
@@ -92,37 +104,58 @@ def register(
     found = lookup(source)
     arguments = cloudpickle.dumps(_arguments(found, dict(env_config or {})))
     env = Environment(found, arguments, ObservationLayout((0,), "float32", ()), ActionLayout((), ()), "replay")
-    with contextlib.closing(_construct(env)) as first:
-        limits = [one for one in (bare(first)[1], horizon) if one is not None]
-        old = not isinstance(first, gymnasium.Env) or speaks_old_gym(first)
+    first = _construct(env)
+    try:
+        _check_parts(env, first)
+        first, limit = bare(first)
+        limits = [one for one in (limit, horizon) if one is not None]
+        old = speaks_old_gym(first)
         if old:
             warnings.warn(
-                f"{name_of(env)} has gym's old interface (reset() gives an observation, step four values) and is adapted; "
-                "gymnasium's tells ends from time limits",
+                f"{name_of(env)} has gym's old interface (reset() gives an observation, step four values) and is "
+                "adapted; gymnasium's tells ends from time limits",
                 stacklevel=3,
             )
+        old |= not isinstance(first, gymnasium.Env)
+    finally:
+        getattr(first, "close", lambda: None)()
     env = env._replace(old_gym=old, framestack=framestack, sequence_length=sequence_length)
     with contextlib.closing(make(env)) as live:
         env = env._replace(
             observation=_layout(env, live.observation_space, observation_layout, sequence_length),
             action=_layout(env, live.action_space, action_layout),
             limit=min(limits, default=None),
-            settable=all(callable(getattr(unwrapped(live), name, None)) for name in ("get_task", "set_task")),
+            settable=with_tasks(live) is not None,
         )
     return env._replace(state=_how_to_write_down(env)) if probe else env
 
 
-def make(env: Environment) -> LiveEnv:
-    """A new live environment. It has not been reset yet; its time limit is the rollout's to keep."""
-    live: Any = _construct(env)
-    live = OldGym(live) if env.old_gym else bare(live)[0]
+def make(env: Environment, **more: Any) -> LiveEnv:
+    """A new live environment. It has not been reset yet; its time limit is the rollout's to keep.
+
+    Args:
+        env: as it was registered.
+        more: further keyword arguments of what makes it, such as `render_mode`.
+    """
+    live: Any = bare(_construct(env, **more))[0]
+    if env.old_gym:
+        live = OldGym(live)
     return FrameStack(live, env.framestack) if env.framestack > 1 else live
 
 
 def unwrapped(live: Any) -> Any:
     """The user's own object within what `make` gives."""
     inner = getattr(live, "unwrapped", live)
-    return inner.env if isinstance(inner, OldGym) else inner
+    return unwrapped(inner.env) if isinstance(inner, OldGym) else inner
+
+
+def with_tasks(live: Any) -> Any:
+    """The outermost of the wrappers, or the environment within, that has tasks; None if there is none."""
+    while live is not None:
+        if all(callable(getattr(live, name, None)) for name in ("get_task", "set_task")):
+            return live
+        live = getattr(live, "env", None)
+    return None
 
 
 def name_of(env: Environment) -> str:
@@ -145,13 +178,23 @@ def _construct(env: Environment, **more: Any) -> Any:
     try:
         # The checker costs a third of a CartPole step, and is meant for writing environments.
         return gymnasium.make(env.source, disable_env_checker=True, **kwargs)
-    except gymnasium.error.NameNotFound as error:
-        raise ValueError(
-            f"there is no environment {env.source!r}: {error}. Others are classes, functions, `module.Class` paths, "
-            "and names given to rl.register_env"
-        ) from None
     except gymnasium.error.DependencyNotInstalled as error:
         raise ModuleNotFoundError(f"{env.source} needs a package that is not there: {error}") from error
+    except gymnasium.error.Error as error:
+        if not isinstance(error, _UNKNOWN) and type(error) is not gymnasium.error.Error:  # that is a malformed id
+            raise
+        raise ValueError(
+            f"there is no environment {env.source!r}: {str(error).rstrip('.')}. Others are classes, functions, "
+            "`module.Class` paths, and names given to rl.register_env"
+        ) from None
+
+
+def _check_parts(env: Environment, made: Any) -> None:
+    missing = [part for part in ("observation_space", "action_space", "reset", "step") if not hasattr(made, part)]
+    if missing:
+        raise TypeError(
+            f"{name_of(env)} gives {type(made).__name__!r}, which is no environment: it has no {', no '.join(missing)}"
+        )
 
 
 def _arguments(source: Any, config: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -196,6 +239,9 @@ class _Probed:
     def __init__(self, env: Environment, live: Any) -> None:
         self.env, self.live = env, live
         self.encode = encoder(live.observation_space, env.observation)
+        self.decode = decoder(env.action)
+        self.random = random.Random(0)
+        live.action_space.seed(0)
 
     def start(self, seed: int) -> NDArray[Any]:
         return self._flat(self.live.reset(seed=seed)[0])
@@ -211,15 +257,17 @@ class _Probed:
 
     def sample(self, shown: NDArray[Any]) -> Any:
         """An action that is allowed."""
-        space, mask = self.live.action_space, self.env.observation.mask
-        if mask is None or not isinstance(space, gymnasium.spaces.Discrete):
-            return space.sample()
-        return space.sample(shown[mask.start : mask.stop].astype(np.int8))
+        mask, layout = self.env.observation.mask, self.env.action
+        sizes = [leaf.n for leaf in layout.leaves if isinstance(leaf, Choice)]
+        if mask is None or not layout.discrete or mask.stop - mask.start != sum(sizes):
+            return self.live.action_space.sample()
+        entries = iter(shown[mask.start : mask.stop].tolist())
+        allowed = [[i for i in range(n) if next(entries) > 0] or [0] for n in sizes]
+        return self.decode(np.array([self.random.choice(among) for among in allowed], layout.dtype))
 
 
 def _probe(env: Environment, first: _Probed, second: _Probed, used: _Probed) -> Literal["snapshot", "replay", "none"]:
     begun = time.monotonic()
-    first.live.action_space.seed(0)
     shown = first.start(1)
     same = _equal(shown, second.start(1))
     before = _same_future(first, second, shown, _PROBE_BEFORE)

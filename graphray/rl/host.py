@@ -1,8 +1,9 @@
 """Policies on the host: how actions are chosen where environments are stepped.
 
 For a few environments a jitted call costs several times what a small network does, and importing JAX costs a second
-that a process which only steps environments can save. So networks of dense layers, with an LSTM or without, are evaluated
-in NumPy: the same functions as in `graphray.rl.networks`, of the same parameters. Others are called through JAX.
+that a process which only steps environments can save. So networks of dense layers, with an LSTM or without, are
+evaluated in NumPy: the same functions as in `graphray.rl.networks`, of the same parameters. Others are called through
+JAX.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class NetworkPolicy(NamedTuple):
     network: Architecture
     distribution: ActionDistribution
     exploration: str = "StochasticSampling"
-    """One of `graphray.rl.config.EXPLORATIONS`, or "StateDependent"."""
+    """One of `graphray.rl.config.EXPLORATIONS`, "StateDependent", or "SquashedSampling" (which begins at random)."""
     squashed: bool = False
     """Whether numbers are brought into (-1, 1) by tanh."""
     sequence: int = 0
@@ -58,8 +59,8 @@ class NetworkPolicy(NamedTuple):
         return 1 + self.network.width * layout.size if self.exploration == "StateDependent" else 0
 
     def noise(self, key: keys.Key) -> NDArray[np.float32]:
-        """What actions are drawn with: the distribution's own, then uniform numbers, one for each number of an action and one more."""
-        own = self.distribution.noise(key)
+        """What actions are drawn with: the distribution's numbers, then uniform ones, one more than an action has."""
+        own: NDArray[np.float32] = self.distribution.noise(key)
         if self.exploration == "StochasticSampling":
             return own
         size = self.distribution.layout.size
@@ -86,8 +87,6 @@ class NetworkPolicy(NamedTuple):
                 action = np.tanh(action)
         elif self.exploration == "StochasticSampling":
             action = distribution.sample(outputs, noise)
-            if self.squashed:
-                action = np.tanh(action)
         else:
             action, extra = self._explore(params["explore"], outputs, features, extra, noise)
         if not self.memory:
@@ -107,11 +106,13 @@ class NetworkPolicy(NamedTuple):
             allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
             anything = self.distribution.sample(allowed, own)
             return np.where(uniform[:, -1:] < how["epsilon"], anything, best).astype(layout.dtype), extra
-        if how["random"] or self.exploration == "Random":
+        if how.get("random") or self.exploration == "Random":
             if layout.continuous:
                 return 2 * uniform[:, :-1] - 1, extra
             allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
             return self.distribution.sample(allowed, own), extra
+        if self.exploration == "SquashedSampling":
+            return np.tanh(self.distribution.sample(outputs, own)), extra
         size = layout.size
         if self.exploration == "StateDependent":
             count, weights = extra[:, :1], extra[:, 1:]
@@ -183,31 +184,31 @@ def _lstm(
     return output, np.concatenate([cell, output, previous], axis=1)
 
 
-def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
+def _sigmoid(x: Any) -> Any:
     return np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
 
 
-def _tanh(x: NDArray[Any]) -> NDArray[Any]:
+def _tanh(x: Any) -> Any:
     return np.tanh(x, out=x)
 
 
-def _relu(x: NDArray[Any]) -> NDArray[Any]:
+def _relu(x: Any) -> Any:
     return np.maximum(x, 0, out=x)
 
 
-def _swish(x: NDArray[Any]) -> NDArray[Any]:
+def _swish(x: Any) -> Any:
     return x * _sigmoid(x)
 
 
-def _elu(x: NDArray[Any]) -> NDArray[Any]:
+def _elu(x: Any) -> Any:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
-def _gelu(x: NDArray[Any]) -> NDArray[Any]:
+def _gelu(x: Any) -> Any:
     return np.float32(0.5) * x * (1 + np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x**3)))
 
 
-def _linear(x: NDArray[Any]) -> NDArray[Any]:
+def _linear(x: Any) -> Any:
     return x
 
 

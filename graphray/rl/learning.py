@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -54,13 +55,27 @@ def learned_rewards(
     signals: Signals, statistics: dict[str, Any], trajectory: Any, gamma: Any
 ) -> tuple[Any, dict[str, Any]]:
     """Rewards (T, B) as they are learned from, and statistics that have seen the trajectory."""
-    reward = trajectory.reward
-    if signals.clip is not None:
-        reward = jnp.sign(reward) if signals.clip == 0 else jnp.clip(reward, -signals.clip, signals.clip)
+    reward = clipped(signals, trajectory.reward)
     statistics = seen(signals, statistics, trajectory, reward, gamma)
-    if signals.rewards:
-        reward = reward / deviation(statistics["returns"])
-    return reward, statistics
+    return scaled_rewards(signals, statistics, reward), statistics
+
+
+def scaled_rewards(signals: Signals, statistics: dict[str, Any], reward: Any) -> Any:
+    """Rewards divided by the deviation of the discounted return, if asked for."""
+    return reward / deviation(statistics["returns"]) if signals.rewards else reward
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def note(signals: Signals, statistics: dict[str, Any], trajectory: Any, gamma: Any) -> dict[str, Any]:
+    """Statistics that have seen a trajectory (T, B) as well, where rewards are looked at later."""
+    return seen(signals, statistics, trajectory, clipped(signals, trajectory.reward), gamma)
+
+
+def clipped(signals: Signals, reward: Any) -> Any:
+    """Rewards within the bounds that were asked for."""
+    if signals.clip is None:
+        return reward
+    return jnp.sign(reward) if signals.clip == 0 else jnp.clip(reward, -signals.clip, signals.clip)
 
 
 def seen(signals: Signals, statistics: dict[str, Any], trajectory: Any, reward: Any, gamma: Any) -> dict[str, Any]:
@@ -94,7 +109,7 @@ def normalised_observations(statistics: dict[str, Any], observation: Any) -> Any
 
 
 def filter_of(statistics: dict[str, Any]) -> dict[str, Any] | None:
-    """Mean and deviation of observations as NumPy's arrays, for policies on the host; None where they are not normalised."""
+    """Mean and deviation of observations, for policies on the host; None where these are not normalised."""
     moments: Moments | None = statistics.get("observations")
     if moments is None:
         return None

@@ -18,11 +18,11 @@ from graphray.rl.spaces import ObservationLayout, Part, structure
 
 __all__ = ["Network", "apply_on_host", "forward", "init", "mask_logits", "unroll"]
 
-# Initial weights are orthogonal, scaled by the gain of tanh or ReLU; a policy's last layer is small, so that at first all
-# actions are about equally likely (Andrychowicz et al., "What matters in on-policy reinforcement learning?", 2021).
+# Initial weights are orthogonal, scaled by the gain of tanh or ReLU; a policy's last layer is small, so that at first
+# all actions are about equally likely (Andrychowicz et al., "What matters in on-policy reinforcement learning?", 2021).
 _HIDDEN = math.sqrt(2)
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Any] = {
     "tanh": nn.tanh,
     "relu": nn.relu,
     "swish": nn.swish,
@@ -46,7 +46,7 @@ def _dense(features: int, scale: float, name: str | None = None) -> nn.Dense:
 
 
 class Network(nn.Module):
-    """A network of an architecture: observations (B, …) and what it remembers (B, m), to outputs, features and memory."""
+    """A network: observations (B, …) and what it remembers (B, m), to outputs, features and what it remembers then."""
 
     spec: Architecture
 
@@ -233,22 +233,22 @@ def init(spec: Architecture, key: Any) -> Any:
 
 def forward(spec: Architecture, params: Any, observation: Any) -> tuple[Any, Any]:
     """Outputs and features of a network without memory, for observations (B, …)."""
-    outputs, features, _ = Network(spec).apply({"params": params}, observation, jnp.zeros((len(observation), 0)))
-    return outputs, features
+    made: Any = Network(spec).apply({"params": params}, observation, jnp.zeros((len(observation), 0)))
+    return made[0], made[1]
 
 
 def unroll(
     spec: Architecture, params: Any, observation: Any, memory: Any, previous: Any, fresh: Any
 ) -> tuple[Any, Any]:
     """Features and memories of an LSTM over (T, B) steps; see `Network.unroll`."""
-    return Network(spec).apply(  # type: ignore[return-value]
-        {"params": params}, observation, memory, previous, fresh, method="unroll"
-    )
+    made: Any = Network(spec).apply({"params": params}, observation, memory, previous, fresh, method="unroll")
+    return made[0], made[1]
 
 
 def forward_step(spec: Architecture, params: Any, observation: Any, memory: Any) -> Any:
     """Features (B, f) of observations (B, …), with what is remembered (B, m)."""
-    return Network(spec).apply({"params": params}, observation, memory)[1]  # type: ignore[index]
+    made: Any = Network(spec).apply({"params": params}, observation, memory)
+    return made[1]
 
 
 def outputs_of(spec: Architecture, params: Any, features: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ def option(
     aliases: tuple[str, ...] = (),
 ) -> Any:
     """A field of a configuration."""
-    about = Option(doc, kind or getattr(accepts, "kind", "anything"), accepts, traced, rllib, aliases)
+    about = Option(doc, kind or str(getattr(accepts, "kind", "anything")), accepts, traced, rllib, aliases)
     if isinstance(default, dict | list):
         made = default
         return dataclasses.field(default_factory=lambda: made.copy(), metadata={"option": about})
@@ -98,15 +99,18 @@ def _meant(name: str, known: Mapping[str, Option]) -> str:
 # ---- what entries accept
 
 
-def _kind(text: str) -> Callable[[Callable[[Any], Any]], Any]:
-    def named(accepts: Any) -> Any:
-        accepts.kind = text
+_F = TypeVar("_F", bound=Callable[[Any], Any])
+
+
+def _kind(text: str) -> Callable[[_F], _F]:
+    def named(accepts: _F) -> _F:
+        accepts.kind = text  # type: ignore[attr-defined]
         return accepts
 
     return named
 
 
-def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], float]:
+def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
     """A number between two others, both included; `open_low` leaves the lower one out."""
     if high < math.inf:
         text = f"a number {'above' if open_low else 'from'} {low:g} {'up ' if open_low else ''}to {high:g}"
@@ -125,9 +129,10 @@ def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = F
             value = _from_text(value)
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):
             raise TypeError
-        if not low <= value <= high or (open_low and value == low):
+        real = float(value)
+        if not low <= real <= high or (open_low and real == low):
             raise ValueError
-        return float(value)
+        return real
 
     return accepts
 
@@ -139,33 +144,34 @@ def _from_text(text: str) -> float:
         raise TypeError from None
 
 
-def integer(low: int = 0, high: int | None = None) -> Callable[[Any], int]:
+def integer(low: int = 0, high: int | None = None) -> Any:
     """A whole number; 1e5 will do."""
 
     @_kind(f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}")
     def accepts(value: Any) -> int:
         if isinstance(value, str):
             value = _from_text(value)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or value != int(float(value)):
             raise TypeError
-        if value < low or (high is not None and value > high):
+        whole = int(float(value))
+        if whole < low or (high is not None and whole > high):
             raise ValueError
-        return int(value)
+        return whole
 
     return accepts
 
 
-def optional(accepts: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def optional(accepts: Any) -> Any:
     """That, or None."""
 
-    @_kind(f"{accepts.kind}, or None")  # type: ignore[attr-defined]
+    @_kind(f"{accepts.kind}, or None")
     def either(value: Any) -> Any:
         return None if value is None else accepts(value)
 
     return either
 
 
-def choice(*among: Any) -> Callable[[Any], Any]:
+def choice(*among: Any) -> Any:
     """One of some values."""
 
     @_kind("one of " + ", ".join(map(repr, among)))
@@ -210,7 +216,7 @@ def schedule(value: Any) -> tuple[tuple[float, float], ...]:
     """A piecewise linear function of time."""
     each = number()
     points = tuple((each(at), each(y)) for at, y in value)
-    if not points or any(a[0] >= b[0] for a, b in zip(points, points[1:], strict=False)):
+    if not points or any(a[0] >= b[0] for a, b in itertools.pairwise(points)):
         raise ValueError("times increase")
     return points
 

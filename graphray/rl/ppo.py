@@ -1,7 +1,7 @@
 """Proximal policy optimisation.
 
-Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv:1707.06347): the clipped objective, and the penalty on
-the divergence from the old policy whose coefficient adapts; either, or both.
+Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv:1707.06347): the clipped objective, and the
+penalty on the divergence from the old policy whose coefficient adapts; either, or both.
 
 Everything here is a pure function of values and can be traced. A whole update, all epochs over all minibatches, is
 one XLA program.
@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from graphray.rl.architecture import Architecture, architecture, masked, vector
-from graphray.rl.config import MODEL_DEFAULTS, Config
+from graphray.rl.config import Config
 from graphray.rl.distributions import ActionDistribution
 from graphray.rl.environments import Environment
 from graphray.rl.gae import gae
 from graphray.rl.host import NetworkPolicy
 from graphray.rl.learning import Signals, filter_of, learned_rewards, normalised_observations, signals_of
 from graphray.rl.minibatches import divided
-from graphray.rl.networks import forward, init as init_network, mask_logits, outputs_of
+from graphray.rl.networks import forward, mask_logits, outputs_of
+from graphray.rl.networks import init as init_network
 from graphray.rl.optimizer import apply_gradients, init_leaves, make_optimizer
 from graphray.rl.options import ConfigError, flag, integer, number, option, optional, schedule
 from graphray.rl.rollout import Trajectory, padded
@@ -39,6 +40,8 @@ __all__ = ["PPO", "PPOConfig", "PPOState", "PPOTrainer", "Setup", "init", "loss"
 @dataclass(frozen=True)
 class PPOConfig(Config):
     """What PPO is configured with, beside what all algorithms are."""
+
+    OPTIMIZER: ClassVar[dict[str, Any]] = {"eps": 1e-5}
 
     use_critic: Any = option(True, "Subtract a value function from the returns.", flag)
     use_gae: Any = option(True, "Advantages by generalised estimation; otherwise returns less values.", flag)
@@ -307,7 +310,7 @@ def _batch(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[Batch, dict[
         given = sequences(setup.policy, setup.distribution.layout, t, length)
         seen, memories = features(setup.policy, agent.params["policy"], cut(t.observation, length), given)
         following = next_features(setup.policy, setup.distribution.layout, agent.params["policy"], t, memories, length)
-        value = _uncut(_value(setup, agent.params, seen), *reward.shape, length)
+        value = _uncut(_value(setup, agent.params, seen), reward, length)
         next_value = _value(setup, agent.params, following)
     else:
         both = jnp.stack([t.observation, t.next_observation])
@@ -332,7 +335,9 @@ def _batch(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[Batch, dict[
     return jax.tree.map(flat, arrays)._replace(given=given), statistics
 
 
-def _uncut(x: Any, steps: int, count: int, length: int) -> Any:
+def _uncut(x: Any, like: Any, length: int) -> Any:
+    """Pieces (N, length) as steps (T, B) again."""
+    steps, count = like.shape
     return jnp.swapaxes(x.reshape(-1, count, length), 1, 2).reshape(-1, count)[:steps]
 
 
@@ -349,32 +354,29 @@ class PPO(Algorithm):
     @classmethod
     def setup(cls, config: PPOConfig, env: Environment) -> Setup:
         """What shapes its programs."""
-        layout, action = env.observation, env.action
+        layout, action, model = env.observation, env.action, config.whole_model()
         distribution = ActionDistribution(action)
         masked(layout, distribution)
-        free = bool(config.model.get("free_log_std", True)) and action.continuous and len(action.leaves) == 1
+        free = bool(model["free_log_std"]) and action.continuous and len(action.leaves) == 1
         outputs = action.size if free else distribution.size
-        policy = architecture(layout, outputs, config.model, action, head_scale=0.01, free=action.size if free else 0)
-        shared = bool(policy.lstm or config.model.get("vf_share_layers", False)) and policy.custom is None
-        if shared:
-            value = Architecture(vector(policy.width), 1, hidden=())
-        else:
-            value = architecture(layout, 1, config.model)
+        policy = architecture(layout, outputs, model, action, head_scale=0.01, free=action.size if free else 0)
+        shared = bool(policy.lstm or model["vf_share_layers"]) and policy.custom is None
+        features = Architecture(vector(policy.width), 1, hidden=())
         return Setup(
             policy=policy,
-            value=value,
+            value=features if shared else architecture(layout, 1, model),
             shared=shared,
             distribution=distribution,
             signals=signals_of(config, layout),
             epochs=config.num_sgd_iter,
             minibatch_size=config.sgd_minibatch_size,
-            length=int({**MODEL_DEFAULTS, **config.model}["max_seq_len"]) if policy.lstm else 0,
+            length=model["max_seq_len"] if policy.lstm else 0,
             shuffle=config.shuffle_sequences,
             critic=config.use_critic,
             gae=config.use_gae and config.use_critic,
             value_clip=config.vf_clip_param,
             grad_clip=config.grad_clip,
-            optimizer=tuple(sorted({"type": "adam", "eps": 1e-5, **config.optimizer}.items())),
+            optimizer=config.optimizer_items(),
             lr_schedule=config.lr_schedule,
             entropy_schedule=config.entropy_coeff_schedule,
         )

@@ -44,7 +44,7 @@ def lookup(source: Any) -> str | Callable[..., Any]:
     """What makes the environment: a function or class, or the id of one that gymnasium knows.
 
     Raises:
-        TypeError: neither text nor something that can be called.
+        TypeError: neither text nor something that can be called; or a path to something that is no environment's class.
         ValueError: a path whose module or name does not exist.
     """
     if callable(source):
@@ -56,9 +56,22 @@ def lookup(source: Any) -> str | Callable[..., Any]:
     known = registered()
     if source in known:
         return known[source]
-    if "." in source and ":" not in source and "/" not in source:
-        return imported(source)
+    if "." in source and all(part.isidentifier() for part in source.split(".")):
+        return _environment_class(source)
     return source
+
+
+def _environment_class(path: str) -> Callable[..., Any]:
+    """The class at a path. Paths come from YAML files and checkpoints too, which may not have any function called."""
+    found = imported(path)
+    missing = [name for name in ("reset", "step") if not callable(getattr(found, name, None))]
+    if isinstance(found, type) and not missing:
+        return found
+    what = f"a class without {' and '.join(missing)}" if isinstance(found, type) else f"a {type(found).__name__}"
+    raise TypeError(
+        f"env {path!r} is {what}: a path names an environment's class, with `reset` and `step`. Pass a function "
+        "that makes an environment as itself, or give it a name with rl.register_env"
+    )
 
 
 def imported(path: str, what: str = "env") -> Any:

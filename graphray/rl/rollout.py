@@ -8,6 +8,7 @@ observation that an episode ended with is in it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
@@ -76,7 +77,7 @@ class Trajectory(NamedTuple):
     behaviour: NDArray[np.float32]
     """Parameters of the distribution that the action was drawn from, (T, B, …)."""
     memory: NDArray[np.float32]
-    """What the policy remembered before every so many steps, (ceil(T / sequence), B, m); (0, B, 0) if that is not recorded."""
+    """What the policy remembered before every so many steps, (ceil(T / sequence), B, m); (0, B, 0): not recorded."""
     valid: NDArray[np.bool_]
     """Whether it happened: environments that wait until others have ended their episodes make no steps."""
     episode_return: NDArray[np.float64]
@@ -280,8 +281,8 @@ class _Shard:
             what = "an observation" if np.isnan(row).any() else "a reward" if reward != reward else ""
             if what:
                 raise EnvironmentFailed(
-                    f"{name_of(self.env)} gave {what} that is not a number (NaN) in step {self.length[i]} of the episode "
-                    f"with seed {self._episode_seed(i)} (action {action[i].tolist()})"
+                    f"{name_of(self.env)} gave {what} that is not a number (NaN) in step {self.length[i]} of the "
+                    f"episode with seed {self._episode_seed(i)} (action {action[i].tolist()})"
                 )
 
     def finish(
@@ -335,10 +336,8 @@ class _Shard:
 
 
 def _replaced(env: Environment, old: LiveEnv) -> tuple[LiveEnv, Any]:
-    try:
+    with contextlib.suppress(Exception):  # it is broken as it is
         old.close()
-    except Exception:  # it is broken as it is
-        pass
     new = make(env)
     return new, new.step
 

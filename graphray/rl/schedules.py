@@ -10,7 +10,7 @@ __all__ = ["scheduled"]
 
 
 def scheduled(points: tuple[tuple[float, float], ...] | None, steps: Any, otherwise: Any) -> Any:
-    """The value at a number of environment steps: linear between points, constant outside; without points, `otherwise`."""
+    """The value after some environment steps: linear between points, constant outside; without points, `otherwise`."""
     if points is None:
         return otherwise
     times, values = zip(*points, strict=True)

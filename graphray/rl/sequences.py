@@ -1,14 +1,13 @@
 """Sequences: trajectories cut into pieces of fixed length, through which an LSTM is trained.
 
-A piece begins with what the policy remembered there when it was collected. Ends of episodes may lie within a piece: there
-the memory starts anew, so that nothing is padded but the end of a trajectory.
+A piece begins with what the policy remembered there when it was collected. Ends of episodes may lie within a piece:
+there the memory starts anew, so that nothing is padded but the end of a trajectory.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from graphray.rl.architecture import Architecture
@@ -61,9 +60,8 @@ def sequences(spec: Architecture, layout: ActionLayout, trajectory: Any, length:
 
 def features(spec: Architecture, params: Any, observation: Any, given: Sequences) -> tuple[Any, Any]:
     """Features (N, L, f) of observations (N, L, …), and memories after each step (N, L, m)."""
-    swap = lambda x: jnp.swapaxes(x, 0, 1)  # noqa: E731
-    out = unroll(spec, params, swap(observation), given.memory, swap(given.previous), swap(given.fresh))
-    return jax.tree.map(swap, out)  # type: ignore[no-any-return]
+    out = unroll(spec, params, _turned(observation), given.memory, _turned(given.previous), _turned(given.fresh))
+    return _turned(out[0]), _turned(out[1])
 
 
 def next_features(
@@ -77,6 +75,11 @@ def next_features(
     memory = jnp.concatenate([after[..., : 2 * spec.lstm], _shown(spec, layout, t)], axis=-1)
     rows = t.next_observation.reshape(-1, *t.next_observation.shape[2:])
     return forward_step(spec, params, rows, memory.reshape(-1, spec.memory)).reshape(steps, count, -1)
+
+
+def _turned(x: Any) -> Any:
+    """Pieces first, or steps first."""
+    return jnp.swapaxes(x, 0, 1)
 
 
 def _shown(spec: Architecture, layout: ActionLayout, trajectory: Any) -> Any:

@@ -5,7 +5,8 @@ replay, cursors and checkpoints hold plain arrays, and copy nothing but numbers.
 They are values: small, hashable, and known before anything is traced.
 
 - Box, MultiBinary: their numbers. Discrete, MultiDiscrete: one-hot. Tuple, Dict: their entries one behind the other, a
-  Dict's in the space's order. Sequence: the last `sequence_length` entries, zeros behind them, then 1 for each that is there.
+  Dict's in the space's order. Sequence: the last `sequence_length` entries, zeros behind them, then 1 for each that is
+  there.
 - A space that is an image and nothing else (uint8, height × width × channels) stays one, in bytes.
 - In a Dict, `action_mask` holds 1 for each action that is allowed.
 - Actions: an integer for each discrete choice; numbers that are proportional to the bounded entries of a Box, -1 to 1.
@@ -174,7 +175,8 @@ def _simple(space: Any, longest: int) -> tuple[Any, tuple[int, ...]]:
         case spaces.Sequence():
             return "sequence", (longest, observation_layout(space.feature_space, longest).shape[0])
     raise TypeError(
-        f"an observation may be made of Box, Discrete, MultiDiscrete, MultiBinary, Sequence, Tuple and Dict, not {space}"
+        "an observation may be made of Box, Discrete, MultiDiscrete, MultiBinary, Sequence, Tuple and Dict, "
+        f"not {space}"
     )
 
 
@@ -263,7 +265,8 @@ def _items(value: Any) -> Iterator[Any]:
 def structure(layout: ObservationLayout, flat: Any) -> Any:
     """The observations (…) that flat arrays (…, n) stand for, as nested dicts and tuples of arrays.
 
-    Discrete entries stay one-hot; of a sequence it gives the entries (…, length, size) and which of them are there (…, length).
+    Discrete entries stay one-hot; of a sequence it gives the entries (…, length, size) and which of them are there (…,
+    length).
     """
     if len(layout.shape) > 1:
         return flat
@@ -309,7 +312,7 @@ def action_layout(space: Space[Any]) -> ActionLayout:
 
 
 def _form(space: Any, path: Path, leaves: list[Choice | Numbers]) -> Any:
-    """What to make of the leaves: ("choice", at), ("choices", at, stop, shape, dtype), ("numbers", at), or a container of these."""
+    """What the leaves make up: ("choice", at), ("choices", at, stop, shape, dtype), ("numbers", at), or containers."""
     at = len(leaves)
     match space:
         case spaces.Discrete():

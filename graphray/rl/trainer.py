@@ -15,7 +15,7 @@ import numpy as np
 import graphray as gr
 from graphray.executors.start import choose
 from graphray.rl import checkpoint, evaluation, keys, results
-from graphray.rl.config import Config, from_json, to_json
+from graphray.rl import config as configuration
 from graphray.rl.environments import Environment, make, name_of, register
 from graphray.rl.options import ConfigError, build, options
 from graphray.rl.policy import Policy
@@ -38,7 +38,8 @@ class Algorithm:
     Args:
         env: a gymnasium id, a class, a function that makes an environment, `"module.Class"`, or a registered name.
         config: entries of the configuration, by name. RLlib's names; see `default_config()`.
-        executor: an engine, or its name; None: the calling process with `num_workers=0`, else a pool of so many processes.
+        executor: an engine, or its name; None: the calling process with `num_workers=0`, else a pool of so many
+            processes.
         entries: more entries, as keywords.
 
     Raises:
@@ -46,25 +47,26 @@ class Algorithm:
         TypeError, ValueError: the environment cannot be used, with this algorithm or at all.
     """
 
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[configuration.Config]] = configuration.Config
     on_policy: ClassVar[bool] = True
 
     def __init__(
         self,
         env: Any = None,
-        config: Mapping[str, Any] | Config | None = None,
+        config: Mapping[str, Any] | configuration.Config | None = None,
         *,
         executor: Any = None,
         **entries: Any,
     ) -> None:
-        given = config.to_dict() if isinstance(config, Config) else dict(config or {})
+        given = config.to_dict() if isinstance(config, configuration.Config) else dict(config or {})
         given |= entries
         if env is not None:
             given["env"] = env
         self.config = build(self.Config, given, type(self).__name__)
         if self.config.env is None:
             raise ConfigError(f"{type(self).__name__} needs an environment: {type(self).__name__}('CartPole-v1')")
-        self._executor, self._owned = executor, None
+        self._executor = executor
+        self._owned: Any = None
         self._actions = 0
         self._times = {"time_this_iter_s": 0.0, "time_total_s": 0.0}
         self._evaluation: dict[str, Any] = {}
@@ -149,7 +151,7 @@ class Algorithm:
         return -(-steps // fragment) * fragment, 1
 
     @classmethod
-    def check(cls, config: Config) -> None:
+    def check(cls, config: configuration.Config) -> None:
         """Whether it could be made with a configuration: the environment is there, and suits the algorithm.
 
         Raises:
@@ -158,14 +160,14 @@ class Algorithm:
         cls.make_plan(config, cls._register(config, probe=False))
 
     @classmethod
-    def _register(cls, config: Config, probe: bool = True) -> Environment:
-        model = {**config.model}
+    def _register(cls, config: configuration.Config, probe: bool = True) -> Environment:
+        model = config.whole_model()
         return register(
             config.env,
             config.env_config,
             horizon=config.horizon,
-            framestack=model.get("framestack", 1),
-            sequence_length=model.get("sequence_length", 16),
+            framestack=model["framestack"],
+            sequence_length=model["sequence_length"],
             probe=probe,
         )
 
@@ -256,12 +258,15 @@ class Algorithm:
             self.save(os.path.join(dir, f"checkpoint_{self.state.progress.iterations:06d}"))
         return result
 
-    def evaluate(self, checkpoint: str | None = None, *, episodes: int | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, checkpoint: str | None = None, *, episodes: int | None = None, video_dir: str | None = None
+    ) -> dict[str, Any]:
         """Play episodes of the policy's best actions, in environments of their own.
 
         Args:
             checkpoint: play its policy; the algorithm stays as it was.
             episodes: how many; None: what the configuration's `evaluation_duration` says.
+            video_dir: write a video of each episode there; None: of the first one where `record_env` says.
 
         Returns:
             `episode_reward_mean` (`_min`, `_max`), `episode_len_mean`, `episodes`, and `hist_stats` with each episode's
@@ -277,20 +282,29 @@ class Algorithm:
         parts = config.evaluation_num_workers or max(1, config.num_workers)
         weights = self.weights(self.plan, state)
         key = keys.fold_in(keys.root(config.seed), EVALUATION)
-        task, policy_node = gr.task(_play), gr.value(self.plan.policy)
+        policy_node = gr.value(self.plan.policy)
+        recorded = self._recorded(state, video_dir)
+        task = gr.task(pure=recorded is None)(_play)
+        more = {"key": key, "explore": explore, "recorded": recorded}
         played: list[tuple[float, int]] = []
         steps = 0
         while True:
             count = number or parts
             index = np.array_split(np.arange(len(played), len(played) + count), min(parts, count))
-            chunks = self.compute(
-                gr.map(task, index, env=gr.value(env), policy=policy_node, params=weights, key=key, explore=explore)
-            )
+            chunks = self.compute(gr.map(task, index, env=gr.value(env), policy=policy_node, params=weights, **more))
             for chunk in chunks:
                 played += zip(chunk.total.tolist(), chunk.length.tolist(), strict=True)
                 steps += int(chunk.length.sum())
             if number or steps >= config.evaluation_duration:
                 return _evaluated(played)
+
+    def _recorded(self, state: Training, video_dir: str | None) -> tuple[str, str, int | None] | None:
+        """Of what videos are made: their directory, what their names begin with, and how many at most."""
+        if video_dir is not None:
+            return os.path.abspath(video_dir), "", None
+        if self.config.record_env:
+            return os.path.abspath(self.config.record_env), f"iteration_{state.progress.iterations:06d}_", 1
+        return None
 
     def compute_single_action(
         self, observation: Any, state: Any = None, *, explore: bool | None = None, **_: Any
@@ -378,7 +392,8 @@ class Algorithm:
 
     def __repr__(self) -> str:
         progress = self.state.progress
-        return f"<{type(self).__name__} on {name_of(self.env)}: {progress.iterations} iterations, {progress.steps:,} steps>"
+        done = f"{progress.iterations} iterations, {progress.steps:,} steps"
+        return f"<{type(self).__name__} on {name_of(self.env)}: {done}>"
 
     # ---- checkpoints
 
@@ -392,8 +407,9 @@ class Algorithm:
             dir = os.path.join(self._results(), f"checkpoint_{self.state.progress.iterations:06d}")
         about = {
             "algorithm": type(self).__name__,
-            "config": to_json(self.config),
+            "config": configuration.to_json(self.config),
             "time_total_s": self._times["time_total_s"],
+            "evaluation": self._evaluation,
             "graphray": gr.__version__,
         }
         return checkpoint.write(dir, about, self.state)
@@ -405,7 +421,9 @@ class Algorithm:
             CheckpointError: there is none, it is damaged, or does not fit. The algorithm is as it was, then.
         """
         self.state = self._read(path)
-        self._times["time_total_s"] = float(checkpoint.read_about(path).get("time_total_s", 0.0))
+        about = checkpoint.read_about(path)
+        self._times["time_total_s"] = float(about.get("time_total_s", 0.0))
+        self._evaluation = about.get("evaluation", {})  # results go on telling the latest
 
     def _read(self, path: str) -> Training:
         about, state = checkpoint.read(path)
@@ -423,7 +441,7 @@ class Algorithm:
     @classmethod
     def from_checkpoint(cls, about: Mapping[str, Any], *, executor: Any = None, **entries: Any) -> Self:
         """An algorithm configured as the one that a checkpoint is of."""
-        return cls(config={**from_json(about["config"]), **entries}, executor=executor)
+        return cls(config={**configuration.from_json(about["config"]), **entries}, executor=executor)
 
     def _results(self) -> str:
         if not hasattr(self, "_directory"):
@@ -481,8 +499,15 @@ def _weights(plan: Plan, step: Step) -> Any:
     return algorithm_of(plan).weights(plan, step.training)
 
 
-def _play(index: Any, env: Environment, policy: Any, params: Any, key: Any, explore: bool) -> evaluation.Episodes:
-    return evaluation.evaluate(env, policy, params, key, index, explore=explore)
+def _play(
+    index: Any, env: Environment, policy: Any, params: Any, key: Any, explore: bool, recorded: Any
+) -> evaluation.Episodes:
+    recorder = None
+    if recorded is not None:
+        from graphray.rl.video import Recorder
+
+        recorder = Recorder(*recorded)
+    return evaluation.evaluate(env, policy, params, key, index, explore=explore, recorder=recorder)
 
 
 def _evaluated(played: list[tuple[float, int]]) -> dict[str, Any]:
@@ -506,7 +531,7 @@ def _made(callbacks: Any) -> Any:
 
 
 def _fix_threads() -> None:
-    """Have XLA use one thread, if it has not started: with as many as there are cores the last bits depend on the machine."""
+    """Have XLA use one thread, if it has not started: with one for each core the last bits depend on the machine."""
     if "jax" in sys.modules and sys.modules["jax"]._src.xla_bridge._backends:
         return
     before = os.environ.get("NPROC")

@@ -1,8 +1,8 @@
 """Training as a value: everything between two iterations, and the stages that lead from one to the next.
 
 An iteration is a small graph: each shard of environments is rolled out (`collect`), and from all of that something is
-learned (`learn`). Off-policy, this is repeated until the iteration has its environment steps. The stages are the same for
-all algorithms; what an algorithm is, its `Plan` says.
+learned (`learn`). Off-policy, this is repeated until the iteration has its environment steps. The stages are the same
+for all algorithms; what an algorithm is, its `Plan` says.
 """
 
 from __future__ import annotations
@@ -122,7 +122,10 @@ def _cycle(plan: Plan, step: Step) -> gr.Node:
     stages = _stages(plan)
     training = step.training
     weights = algorithm_of(plan).weights(plan, training)
-    return stages.learn(stages.plan, step, gr.map(stages.collect, training.cursors, plan=stages.plan, weights=weights))
+    node: gr.Node = stages.learn(
+        stages.plan, step, gr.map(stages.collect, training.cursors, plan=stages.plan, weights=weights)
+    )
+    return node
 
 
 class _Stages(NamedTuple):
@@ -175,12 +178,18 @@ def learn(plan: Plan, step: Step, fragments: list[Any]) -> Step:
     )
     training = Training(agent, tuple(cursors), replay, progress)
     after = Step(training, {**step.metrics, **metrics}, (*step.episodes, *ended), step.cycle + 1)
-    if plan.task_fn is None or after.cycle < plan.cycles:
+    if after.cycle < plan.cycles:
         return after
-    from graphray.rl.curriculum import advance
     from graphray.rl.results import summary
 
-    cursors = advance(plan.task_fn, summary(after), plan.env, training.cursors)
+    result = summary(after)
+    told = ("training_iteration", "timesteps_total", "episodes_total", "episode_reward_mean")
+    gr.context().emit(**{name: result[name] for name in told})
+    if plan.task_fn is None:
+        return after
+    from graphray.rl.curriculum import advance
+
+    cursors = advance(plan.task_fn, result, plan.env, training.cursors)
     return after._replace(training=training._replace(cursors=cursors))
 
 

@@ -55,7 +55,7 @@ class Workers:
         algorithm = self._algorithm
         training, plan = algorithm.state, gr.value(algorithm.plan)
         weights = algorithm.weights(algorithm.plan, training)
-        look = gr.task(how, pure=False)
+        look = gr.task(pure=False)(how)
         shards = training.cursors
         return list(
             algorithm.compute(gr.map(look, shards, range(len(shards)), plan=plan, weights=weights, function=function))
