@@ -53,6 +53,8 @@ class Recorder:
             ValueError: it cannot.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it says hello on stdout
+        if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else it complains that there is no display
         try:
             live = make(env, render_mode="rgb_array")
         except TypeError:  # its constructor takes no render_mode
