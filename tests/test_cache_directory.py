@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+import graphray as gr
 from graphray.executors import wire
 from graphray.executors.cache import Cache, default_directory
 from graphray.executors.cache import entry as entry_module
@@ -70,7 +71,9 @@ def same(a: object, b: object) -> bool:
 
 @pytest.fixture
 def cache(tmp_path):
-    return Cache(tmp_path / "cache")
+    cache = Cache(tmp_path / "cache")
+    yield cache
+    cache.close()
 
 
 # ---- what is stored is found
@@ -97,7 +100,10 @@ VALUES = st.recursive(
 @pytest.fixture(scope="module")
 def common(tmp_path_factory):
     """A cache for the examples of one property."""
-    return Cache(tmp_path_factory.mktemp("common") / "cache")
+    cache = Cache(tmp_path_factory.mktemp("common") / "cache")
+    put(cache, "first", 1)  # it has its folder from here on
+    yield cache
+    cache.close()
 
 
 @hypothesis.given(value=VALUES, info=st.dictionaries(st.text(max_size=9), st.text(max_size=300), max_size=3))
@@ -643,8 +649,67 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_but_whole_entries(cache, r
         os.utime(path, (1e9, time.time() - 120))
     own = Cache(cache.directory)
     put(own, 1, 1)
-    assert len(list(parts.iterdir())) == 2  # of this process, which lives
+    assert len(list(parts.iterdir())) == 1  # of this process, which lives
     assert unfinished(cache) == []
+
+
+def test_what_a_process_writes_stays_while_it_lives_though_nobody_here_can_see_it(cache):
+    """As in another container: its number means nothing here."""
+    code = f"""
+        import os, random, sys
+        os.getpid = lambda: 2**30
+        from graphray.executors import wire
+        from graphray.executors.cache import Cache
+        cache = Cache({cache.directory!r})
+        cache.store(random.Random("1").randbytes(20), wire.dumps(1), {{}})
+        print(cache.hold(cache.find(random.Random("1").randbytes(20))), flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        held = Path(process.stdout.readline().strip())
+        assert held.parent.name.startswith(f"{2**30}.")
+        for _ in range(2):
+            os.utime(held.parent, (1e9, time.time() - 8 * 86400))
+            cache.prune()
+            assert held.exists()
+        process.kill()
+        process.wait()
+    cache.prune()
+    assert not held.parent.exists()
+
+
+def test_what_is_held_is_not_swept_by_others_in_the_same_process(cache):
+    put(cache, 1, 1)
+    held = Path(cache.hold(cache.find(key_of(1))))
+    os.utime(held.parent, (1e9, 1e9))
+    Cache(cache.directory).prune()
+    assert held.exists()
+    cache.close()  # something is left in it
+    os.utime(held.parent, (1e9, 1e9))
+    Cache(cache.directory).prune()
+    assert held.exists()
+    cache.release(str(held))
+    assert not held.parent.exists()
+
+
+def test_where_files_cannot_be_locked_only_what_is_very_old_is_swept(cache, monkeypatch):
+    import fcntl
+
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    put(cache, 1, 1)
+    folder = next(Path(cache.directory, "parts").iterdir())
+    os.utime(folder, (1e9, time.time() - 86400))
+    cache.prune()
+    assert folder.exists()
+    os.utime(folder, (1e9, time.time() - 8 * 86400))
+    cache.prune()
+    assert not folder.exists()
+    put(cache, 2, 2)
+    assert get(cache, 2) == 2
 
 
 def test_the_directory_may_go_while_it_is_used(cache):
@@ -732,7 +797,7 @@ def test_what_is_no_cache_is_refused_and_left_alone(tmp_path):
     assert stat.S_IMODE((tmp_path / "full").stat().st_mode) != 0o700 or os.umask(0) == 0o077
 
 
-@pytest.mark.parametrize("version", ["2\n", "", "\xff\xfe", "1.5"])
+@pytest.mark.parametrize("version", ["2\n", "\xff\xfe", "1.5"])
 def test_a_cache_of_another_version_is_refused(tmp_path, version):
     path = tmp_path / "cache"
     path.mkdir(mode=0o700)
@@ -740,6 +805,43 @@ def test_a_cache_of_another_version_is_refused(tmp_path, version):
     with pytest.raises(ValueError, match=r"is of version .*, and not 1: name another directory"):
         Cache(path)
     assert os.listdir(path) == ["version"]
+
+
+@pytest.mark.parametrize("left", [b"", b"\0\0"])
+def test_a_version_that_a_power_failure_has_emptied_is_written_again(tmp_path, left):
+    put(Cache(tmp_path / "cache"), 1, 1)
+    (tmp_path / "cache" / "version").write_bytes(left)
+    path = str(tmp_path / "cache")
+    code = f"import random; from graphray.executors.cache import Cache; c = Cache({path!r}); "
+    assert python(code + 'print(c.find(random.Random("1").randbytes(20)).load())') == "1"
+    assert (tmp_path / "cache" / "version").read_text() == "1\n"
+    (tmp_path / "other").mkdir(mode=0o700)
+    (tmp_path / "other" / "version").write_bytes(left)
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match=r"other files in it \(thesis.tex\)"):
+        Cache(tmp_path / "other")
+
+
+@pytest.mark.parametrize("how", [gr.task(abs)(-1).compute, gr.Graph(gr.task(abs)(-1)).explain, Cache])
+def test_an_empty_text_is_no_directory(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="a cache has a directory, not an empty text"):
+        how("") if how is Cache else how(cache="")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    """The disk is full."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"the cache cannot be made: No space left on device: '.*/cache'") as caught:
+        Cache(tmp_path / "cache")
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    put(Cache(tmp_path / "cache"), 1, 1)
 
 
 def test_a_directory_that_was_never_finished_is_finished(tmp_path):

@@ -292,6 +292,16 @@ def test_each_process_keeps_its_first_failures(loky, failures):
     assert MOST <= len(os.listdir(failures / "b")) <= 2 * MOST
 
 
+def test_what_is_no_directory_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("file").write_text("mine")
+    with pytest.raises(ValueError, match="capsule= is a directory, and file is a file: name another"):
+        add(1, 2).compute(capsule="file")
+    with pytest.raises(ValueError, match="capsule= is a directory, not an empty text"):
+        add(1, 2).compute(capsule="")
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_skipped_nodes_have_none(engine, failures):
     gr.Graph(add(odd_ones(1), 1)).compute(engine, capsule=failures, on_error="collect")
     assert only(failures).head["task"] == "odd_ones"

@@ -696,6 +696,28 @@ def test_a_pipe_that_nobody_reads_is_no_drama(write, executor):
         assert process.stderr.read() == ""
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_run_whose_output_nobody_reads_any_more_ends_though_nothing_is_printed(write, more):
+    write(
+        """
+        import pathlib, time
+        import graphray as gr
+        @gr.task
+        def long(i):
+            pathlib.Path("began").touch()
+            time.sleep(100)
+        graph = gr.Graph(x=gr.map(long, range(2)))
+        """
+    )
+    with started("run", "flow.py", "--executor", "loky:1", "-q", *more) as process:
+        assert wait_for(pathlib.Path("began").exists, 30.0)
+        at = time.monotonic()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert time.monotonic() - at < 10.0
+        assert process.stderr.read() == ""
+
+
 def test_results_that_nobody_reads_are_no_drama_either(write):
     write("import graphray as gr\ngraph = gr.value(list(range(100_000)))\n")
     with started("run", "flow.py", "--executor", "inprocess", "--json", "-q") as process:

@@ -72,7 +72,8 @@ def cache(place):
         cache.store(bytes.fromhex(key_of(name)), wire.dumps(value), info)
         then = time.time() - 3600 * hours - 60
         os.utime(file_of(name), (then, then))
-    return cache
+    yield cache
+    cache.close()
 
 
 def file_of(name: str) -> pathlib.Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -167,6 +168,39 @@ def test_a_task_that_is_new_to_the_cache(ran):
     found = ran.explain()
     assert found.of("best") == [("run", "new", "new: no run of best is on record")]
     assert [status for status, _, _ in found.of("clean")] == ["cached", "unneeded"]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "collect"])
+@pytest.mark.parametrize("engine", ["inprocess", "inprocess:2"])
+def test_what_failed_last_time_is_said_to_have(tmp_path, engine, on_error):
+    broken = True
+
+    @gr.task(version="1")
+    def ratio(a, b):
+        if broken:
+            raise ZeroDivisionError("division by zero\nand more")
+        return a / b
+
+    graph = gr.Graph(ratio(ratio(1, 4), 2))
+    with contextlib.suppress(ZeroDivisionError):
+        graph.compute(engine, cache=tmp_path, on_error=on_error)
+    said = "failed last time: ZeroDivisionError: division by zero"
+    first, second = graph.explain(tmp_path).rows
+    assert (first.cause, first.reason) == ("failed", said)
+    assert (second.cause, second.reason) == ("input", f"because of ratio(1, 4): {said}")
+    assert gr.Graph(ratio(2, 0)).explain(tmp_path).rows[0].cause == "arguments"  # this call has not
+    broken = False
+    graph.compute(engine, cache=tmp_path)
+    Cache(tmp_path).prune(0)
+    assert {row.cause for row in graph.explain(tmp_path).rows} == {"evicted"}
+
+
+def test_what_failed_and_was_edited_since_is_said_to_be_edited(project):
+    project.edit("text.py", "x.strip()", "x.no_such_method()")
+    project.python("import flow; flow.graph.run(cache='cache', on_error='collect').result()")
+    assert {cause for _, cause, _ in project.explain().of("clean")} == {"failed"}
+    project.edit("text.py", "x.no_such_method()", "x.strip()")
+    assert {reason for _, _, reason in project.explain().of("clean")} == {"edited: stripped in text.py"}
 
 
 @pytest.mark.parametrize(

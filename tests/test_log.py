@@ -116,6 +116,22 @@ def test_runs_are_appended_and_told_apart(tmp_path: pathlib.Path) -> None:
     assert len({line["run"] for line in lines}) == 3
 
 
+def test_a_log_is_for_one_run_at_a_time(tmp_path: pathlib.Path) -> None:
+    """Else lines would be said to be those of another run. The other run goes on without it."""
+    path = tmp_path / "run.log"
+    log = JsonLines(path)
+    with InProcess() as engine:
+        first = engine.run(add(1, 1), progress=log)
+        with pytest.warns(UserWarning, match=r"the log .*run\.log is that of another run, which goes on"):
+            assert engine.compute(add(2, 2), progress=log) == 4
+        assert first.result() == 2
+        lines = lines_of(path)
+        assert len({line["run"] for line in lines}) == 1
+        assert [line["type"] for line in lines] == [type(event).__name__ for event in first.events]
+        assert engine.compute(add(3, 3), progress=log) == 6
+    assert len({line["run"] for line in lines_of(path)}) == 2
+
+
 def test_a_line_that_was_cut_off_is_ended_first(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "run.log"
     path.write_text('{"type": "RunSta')

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
+import multiprocessing
 import os
 import re
 import signal
@@ -755,3 +757,19 @@ def test_ctrl_c_in_a_waiting_thread_leaves_the_pool_usable(pool):
     began = time.monotonic()
     assert pool.compute(gr.Graph(gr.map(scale, range(20)))) == tuple(range(0, 40, 2))
     assert time.monotonic() - began < 10
+
+
+@gr.task
+def with_a_pool_of_its_own(kind):
+    if kind == "pool":
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.map(abs, [-1])
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(abs, -1).result()
+
+
+@pytest.mark.parametrize("kind", ["pool", "executor"])
+def test_a_task_that_starts_processes_with_multiprocessing_is_told_what_to_do(loky, kind):
+    with pytest.raises(AssertionError, match="daemonic processes") as caught:
+        loky.compute(with_a_pool_of_its_own(kind))
+    assert "make their calls nodes of the graph" in "".join(caught.value.__notes__)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import sqlite3
 import time
 import warnings
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 
 import graphray as gr
-from graphray.executors import InProcess, failures
+from graphray.executors import InProcess, ahead
+from graphray.executors.cache import history
 from graphray.executors.cache.history import History
 from graphray.executors.events import CacheHit, NodeFailed, Progressed, RunFinished
 
@@ -62,7 +65,7 @@ def test_what_fails_as_a_run_ends_leaves_nobody_waiting(
 ) -> None:
     """A defect of the cache's records, or a Ctrl-C while they wait for another process."""
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(History, "note", fail)
@@ -70,6 +73,29 @@ def test_what_fails_as_a_run_ends_leaves_nobody_waiting(
     with contextlib.suppress(KeyboardInterrupt):
         run.result(timeout=10)
     assert run.done()
+
+
+def test_a_history_that_another_process_has_keeps_no_other_run_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written once it can be, and before the run's result is given."""
+    monkeypatch.setattr(history, "PATIENCE", 60.0)
+    graph, cache = gr.Graph(double(1)), tmp_path / "cache"
+    with InProcess(2) as engine:
+        engine.compute(double(5), cache=cache)
+        with contextlib.closing(sqlite3.connect(cache / history.NAME, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            run = engine.run(graph, cache=cache)
+            assert engine.compute(double(2)) == 4
+            with engine.open(cache=cache) as growing:
+                growing.add(double(3))
+                assert [done.result() for done in growing.as_completed()] == [6]
+                over = run._over.wait(10)
+                db.execute("ROLLBACK")
+        assert over
+        assert run.result() == 2
+    seen = {record.label for record in History(cache).latest(history.name_of(double), limit=9)}
+    assert seen == {"double(5)", "double(1)", "double(3)"}
 
 
 def test_a_failing_subscriber_is_told_of_once() -> None:
@@ -146,8 +172,8 @@ def test_an_engine_made_for_a_run_ends_with_its_cancelling() -> None:
 def test_what_many_failures_have_ahead_of_them_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand calls that fail before a chain of a thousand others would take a million steps else."""
     asked = []
-    look = failures._following
-    monkeypatch.setattr(failures, "_following", lambda job, node: asked.append(node) or look(job, node))
+    look = ahead._following
+    monkeypatch.setattr(ahead, "_following", lambda job, node: asked.append(node) or look(job, node))
     node = gr.call(list, list(gr.map(int, ["no"] * 100)))
     for _ in range(99):
         node = gr.call(list, node)
@@ -157,3 +183,43 @@ def test_what_many_failures_have_ahead_of_them_is_looked_at_once(monkeypatch: py
     assert [event.skipped for event in failed] == [100] * 100
     assert all("path int → list → list → list → … → list" in "".join(e.error.__notes__) for e in failed)
     assert len(asked) < 1000
+
+
+@pytest.mark.parametrize("side", [0, 1, 2])
+def test_failures_all_along_a_chain_cost_no_walk_to_its_end_each(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    """Also where some of it is an output of its own, or has a loose end."""
+    asked = []
+    look = ahead._following
+    monkeypatch.setattr(ahead, "_following", lambda job, node: asked.append(node) or look(job, node))
+    node, ends = gr.call(list, []), []
+    for i in range(300):
+        node = gr.call(max, node, gr.call(int, f"no {i}"))
+        ends += [gr.call(list, node) for _ in range(side)]
+    seen: list[Any] = []
+    gr.Graph([node, *ends]).compute(on_error="collect", progress=seen.append)
+    found = {event.node._args[0]: event for event in seen if type(event) is NodeFailed}
+    assert [found[f"no {i}"].skipped for i in range(300)] == [(300 - i) * (1 + side) for i in range(300)]
+    last = "list" if side else "max"
+    assert f"path int → max → max → max → … → max → max → max → {last}" in "".join(found["no 7"].error.__notes__)
+    if not side:
+        assert "path int → max → max → max → max → max" in found["no 295"].error.__notes__[-2]
+    assert len(asked) < 300 * (20 + 10 * side)
+
+
+def test_what_is_skipped_is_counted_right(rng: random.Random) -> None:
+    """In graphs of any shape."""
+    for _ in range(30):
+        nodes: list[gr.Node] = []
+        for i in range(60):
+            needs = rng.sample(nodes[-rng.choice([3, 10, 60]) :], min(len(nodes), rng.choice([0, 1, 1, 2, 3])))
+            nodes.append(gr.call(sorted, [i, *needs]) if rng.random() < 0.8 else gr.call(int, f"no {i}", *needs))
+        wanted = rng.sample(nodes, rng.choice([3, 20, 60]))
+        seen: list[Any] = []
+        graph = gr.Graph(wanted)
+        graph.compute(on_error="collect", progress=seen.append)
+        for event in [event for event in seen if type(event) is NodeFailed]:
+            reached = {event.node}
+            for node in graph.nodes:  # each after what it needs
+                if reached.intersection(node._deps):
+                    reached.add(node)
+            assert event.skipped == len(reached) - 1

@@ -1105,6 +1105,11 @@ def test_a_place_that_is_none_is_an_error_that_says_so(places, monkeypatch, whic
         assert f"{nowhere} is none" in notes
         assert "GRAPHRAY_STORE" in notes
         assert "TMPDIR" in notes
+        if which == "memory":
+            assert str(raised.value).endswith(
+                f"the environment variable GRAPHRAY_STORE names a place where no folder can be made: "
+                f"No such file or directory: '{nowhere}'"
+            )
     assert not places.left()
 
 

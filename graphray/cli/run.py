@@ -11,9 +11,9 @@ from graphray.cli.errors import OK, TaskFailed, UsageError
 from graphray.cli.plain import to_json
 from graphray.cli.pretty import pretty, pretty_one
 from graphray.cli.progress import progress
-from graphray.cli.streams import colour, columns, put, say, stdout_is_broken, stdout_kept
+from graphray.cli.streams import colour, columns, put, say, stdout_is_broken, stdout_kept, stdout_watched
 from graphray.cli.tracebacks import of_task
-from graphray.errors import HostError
+from graphray.errors import Cancelled, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,12 +162,13 @@ def _computed(graph: Graph, engine: Executor, seed: int, args: argparse.Namespac
         with progress(_is_shown(args), processes=engine.name != "inprocess") as display, engine:
             handle = _begun(graph, engine, seed, args, display)
             try:
-                results = handle.result()
+                with stdout_watched(handle.cancel):
+                    results = handle.result()
             except Exception as error:
                 if isinstance(error, HostError):
                     raise UsageError(str(error)) from error
-                if isinstance(error, BrokenPipeError) and stdout_is_broken():
-                    raise  # a task printed, and nobody reads it any more
+                if isinstance(error, (BrokenPipeError, Cancelled)) and stdout_is_broken():
+                    raise BrokenPipeError from error  # a task printed, or what comes of it would be printed, for nobody
                 raise TaskFailed(of_task(error)) from error
         summary = handle.summary()
     finally:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
+import threading
 
 from graphray.cli.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
@@ -82,14 +84,46 @@ def give_up_stdout() -> None:
 
 def stdout_is_broken() -> bool:
     """Whether stdout is a pipe that nobody reads any more."""
-    import select
-
     try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
-        return any(event & select.POLLERR for _, event in poll.poll(0))
+        return any(event & select.POLLERR for _, event in _poll_of_stdout().poll(0))
     except (OSError, ValueError, AttributeError):  # no such descriptor, or no poll on this system
         return False
+
+
+@contextlib.contextmanager
+def stdout_watched(broken: Callable[[], None]) -> Iterator[None]:
+    """Inside, call a function as soon as nobody reads stdout any more, also while nothing is written there."""
+    poll = None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        poll = _poll_of_stdout()
+    if poll is None:
+        yield
+        return
+    end, over = os.pipe()
+    poll.register(end, select.POLLIN)
+
+    def watch() -> None:
+        found = poll.poll()
+        if any(event & select.POLLERR for fd, event in found if fd != end):
+            broken()
+
+    watcher = threading.Thread(target=watch, name="graphray-stdout", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        os.close(over)
+        watcher.join()
+        os.close(end)
+
+
+def _poll_of_stdout() -> select.poll:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno() if _kept is None else _kept, 0)
+    return poll
+
+
+_kept: int | None = None  # descriptor of stdout, while something else stands in its place
 
 
 @contextlib.contextmanager
@@ -98,11 +132,12 @@ def stdout_kept(keep: bool) -> Iterator[None]:
 
     So nothing but the command's own result is on stdout, and a program can read it.
     """
+    global _kept
     if not keep:
         yield
         return
     flush_stdout()
-    saved = os.dup(1)
+    saved = _kept = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -110,6 +145,7 @@ def stdout_kept(keep: bool) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()  # what was written past the redirection
+        _kept = None
         os.dup2(saved, 1)
         os.close(saved)
 

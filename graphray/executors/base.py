@@ -271,13 +271,16 @@ class Executor:
             return None
         from graphray.executors.cache.nodes import plan
 
-        made = plan(job.cache, roots, self.adopt, known)
+        if job.growing:
+            made = plan(job.cache, roots, self.adopt, known, job.first, job.planned)
+        else:
+            made = plan(job.cache, roots, self.adopt, known)
         for node, size in made.hits:
             run.publish(events.CacheHit(time.time(), node.label, size))
         job.ordered += [n for n in made.order if n not in made.same]
         if job.growing and len(job.ordered) > MANY:  # it may last for ever
             ordered, job.ordered = job.ordered, []
-            job.cache.end(ordered, whole=False)
+            run.remember(ordered, whole=False)
         return made
 
     def _save_settled(self, job: Job) -> None:
@@ -496,6 +499,7 @@ class Executor:
             return
         run.reported.add(node)
         error.__traceback__ = users_traceback(error.__traceback__)
+        run.note_failed(node, error)
         skipped = describe_place(error, job, node, trail)
         run.publish(events.NodeFailed(time.time(), node, error, skipped))
 

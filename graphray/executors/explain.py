@@ -40,7 +40,8 @@ class Row(NamedTuple):
         task: the task's name.
         status: "cached"; "run"; "shared" (it is the same as another node, and takes its result); "inline" (a constant,
             a file, or an operator: done in passing); "unneeded" (only cached nodes need it).
-        cause: why it runs, in a word: "new", "edited", "arguments", "file", "seed", "input", "evicted", "uncached".
+        cause: why it runs, in a word: "new", "failed", "edited", "arguments", "file", "seed", "input", "evicted",
+            "uncached".
         reason: why it runs, for people; empty where it does not.
         seconds: how long it takes, by what was recorded; None if that is not known.
     """
@@ -171,7 +172,7 @@ def _open(graph: Graph, cache: Any) -> Cache | None:
     if cache is not True and not isinstance(cache, (str, os.PathLike)):
         raise TypeError(f"cache= is a directory, or True for the default one, not {cache!r}")
     directory = default_directory() if cache is True else os.fspath(cache)
-    return Cache(directory) if os.path.exists(directory) else None
+    return Cache(directory) if os.path.exists(directory) or not directory else None  # it refuses an empty text
 
 
 def _ruling(graph: Graph) -> set[Task]:
@@ -300,10 +301,10 @@ class _Explainer:
         elif self.history is None:
             cause = Cause("new", "nothing is in the cache yet")
         else:
-            past = self._past(node)
-            cause = past.own_cause()  # an edit is told, whatever else there is
+            past, key = self._past(node), cache_key(digest, self.seed)
+            cause = past.failure_of(key) or past.own_cause()  # an edit is told, whatever else there is
             if cause is None and source is None:
-                cause = past.cause_of(node, cache_key(digest, self.seed), self.seed, self.keys)
+                cause = past.cause_of(node, key, self.seed, self.keys)
         if cause is not None:
             self.causes[node] = cause
         elif source is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from graphray.executors.ahead import look_ahead
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -27,6 +29,12 @@ def describe_call(
         shown = [_shown(a, values) for a in node._args]
         shown += [f"{name}={_shown(a, values)}" for name, a in (node._kwargs or {}).items()]
         _note(error, f"called with {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}")
+    if type(error) is AssertionError and str(error).startswith("daemonic processes"):  # multiprocessing's words
+        _note(
+            error,
+            "a task in a worker starts no processes with multiprocessing, which would outlive a killed driver: "
+            "make their calls nodes of the graph (one run is one pool), or use threads",
+        )
 
 
 def describe_place(error: BaseException, job: Job, node: Node, trail: Sequence[str]) -> int:
@@ -41,7 +49,7 @@ def describe_place(error: BaseException, job: Job, node: Node, trail: Sequence[s
     Returns:
         The number of skipped nodes.
     """
-    skipped, path = _ahead(job, node)
+    skipped, path = look_ahead(job, node)
     names = [*trail, node._task.name, *path]
     if len(names) > 9:
         names = [*names[:4], "…", *names[-4:]]
@@ -64,44 +72,6 @@ def _shown(argument: Any, values: Mapping[Node, Any]) -> str:
     from graphray.graph.node import Node, short
 
     return short(values.get(argument)) if type(argument) is Node else short(argument)
-
-
-def _following(job: Job, node: Node) -> Sequence[Node]:
-    """The nodes that need a node's value, or will have it for their own; in order."""
-    job.learn_order()
-    if node in job.followers:
-        return job.followers[node]
-    return job.consumers.get(node) or job.awaiting.get(node) or ()
-
-
-def _ahead(job: Job, node: Node) -> tuple[int, list[str]]:
-    """How many nodes need this one's value, at any distance; and names of the tasks after its own, to an output."""
-    following = tuple(_following(job, node))
-    found = job.ahead.get(following)
-    if found is None:
-        found = _downstream(job, following), _path(job, following)
-        if node in job.followers:  # else others may come to need it
-            job.ahead[following] = found
-    return found
-
-
-def _downstream(job: Job, following: Iterable[Node]) -> int:
-    reached = set(following)
-    work = list(reached)
-    while work:
-        for n in _following(job, work.pop()):
-            if n not in reached:
-                reached.add(n)
-                work.append(n)
-    return len(reached)
-
-
-def _path(job: Job, following: Sequence[Node]) -> list[str]:
-    names = []
-    while following:
-        names.append(following[0]._task.name)
-        following = _following(job, following[0])
-    return names
 
 
 def users_traceback(trace: TracebackType | None) -> TracebackType | None:

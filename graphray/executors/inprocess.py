@@ -49,6 +49,7 @@ class InProcess(Executor):
 
     With one thread the work is done by the thread that waits for the result, in the order of a depth-first walk. With
     several, units run on that many threads, which helps where tasks release Python's lock (numpy, files, sockets).
+    Threads within a task are the run's to set: `compute(threads_per_task=2)`, for the engine with one thread.
 
     Args:
         threads: how many.
@@ -204,8 +205,9 @@ class InProcess(Executor):
     def _help(self, run: GrowingRun) -> bool:
         added = self._added.pop(run.job, None)
         if added:
-            plan = self._look_up(run, added, Known(run.job))
-            self._handle(run, NodesAdded(run.job, added, plan))
+            with run.lock:  # what runs when it is looked up has to run still when it is planned
+                plan = self._look_up(run, added, Known(run.job))
+                self._handle(run, NodesAdded(run.job, added, plan))
         unit = self._take_unit(run)
         if unit is None:
             self._handle(run, Tick())

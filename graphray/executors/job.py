@@ -10,6 +10,7 @@ import operator
 import weakref
 
 from graphray.errors import Failure
+from graphray.executors.ahead import Ahead
 from graphray.graph.containers import read_only, rewrite
 from graphray.graph.node import Node, topological
 from graphray.graph.sources import QUOTE
@@ -115,9 +116,7 @@ class Job:
         self.consumers: dict[Node, list[Node]] = {}  # who waits for a node's value
         self.uses: dict[Node, int] = {}  # how many nodes have still to use a known value
         self.followers: dict[Node, list[Node]] = {}  # see `learn_order`
-        self.ahead: dict[
-            tuple[Node, ...], tuple[int, list[str]]
-        ] = {}  # by followers: what failures tell, see `failures`
+        self.ahead = Ahead()  # what failures tell
         self.heights: dict[Node, int] = {}  # longest path to an output
         self.ready: list[Node] = []  # last in, first out
         self.requests: dict[Request, Node] = {}  # what its nodes ask of machines, and one that does
@@ -139,6 +138,7 @@ class Job:
         self.settled: list[tuple[Node, Node]] = []  # with a cache: nodes that have got their value from another
         self.ordered: list[Node] = []  # with a cache: the nodes that were to be run
         self.same: dict[Node, Node] = {}  # nodes of equal digest, and the one of each that runs
+        self.first: weakref.WeakValueDictionary[bytes, Node] = weakref.WeakValueDictionary()  # see `cache.nodes.plan`
         self.marks: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()  # see `Machine.marks`
         self.total = 0
         self.done = 0
@@ -221,6 +221,8 @@ class Job:
             self.awaiting.setdefault(twin, []).append(node)
             self.ran.add(node)
         self.total += len(plan.same)
+        if self.growing or self.shared:
+            self.planned.update(plan.same)
         return [n for n in order if n not in plan.same] if plan.same else order
 
     def plan(self, order: Sequence[Node], behind: bool = False) -> None:
@@ -357,7 +359,9 @@ class Job:
                 for target in awaiting.pop(node):
                     known[target] = _of_target(value, target)
                     work.append(target)
-                    if self.cache is not None and target not in self.same:
+                    if target in self.same:
+                        self._repeated(target)
+                    elif self.cache is not None:
                         self.settled.append((target, node))
             if node in wanted:
                 self._wanted_done(node)
@@ -370,6 +374,12 @@ class Job:
                 self.heights.pop(node, None)
         if fresh:
             self.push(fresh)
+
+    def _repeated(self, node: Node) -> None:
+        """A node has the value of its twin, and is as much the root seed's."""
+        twin = self.same.pop(node) if self.growing else self.same[node]  # a growing run may last for ever
+        if self.marks.get(twin, 0) & 1:
+            self.marks[node] = 1
 
     def _failed_need(self, node: Node) -> Failure | None:
         """The failure that a node is skipped for: the first among its needs, in their order, not that of time."""

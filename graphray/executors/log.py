@@ -24,7 +24,8 @@ class JsonLines:
 
     Each has `type`, `time` (ISO 8601, UTC), `run` (a random number of the run) and what the event has of its own. An
     error is an object with `type` and `text`; a node is its label; what JSON does not have is a text. Lines are added
-    to what is in the file, each with one system call: several processes may write to the same file.
+    to what is in the file, each with one system call: several processes may write to the same file, and so may several
+    logs. One log is for one run at a time.
 
     Args:
         to: a file, or an open text stream.
@@ -39,8 +40,8 @@ class JsonLines:
         self._stream: TextIO | None = None
         self._path: str | os.PathLike[str] | None = None
         self._file: BinaryIO | None = None
-        self._runs = 0
-        self._number = ""
+        self._number = ""  # of the run
+        self._goes_on = False
         if isinstance(to, (str, os.PathLike)):
             self._path = to
             self._open().close()  # rather now than in the middle of the run
@@ -53,16 +54,26 @@ class JsonLines:
         """Write an event."""
         with self._lock:
             if type(event) is events.RunStarted:
-                from secrets import token_hex
-
-                self._runs += 1
-                self._number = token_hex(4)
-            self._write(to_json(_fields(event, self._number)) + "\n")
-            if type(event) is events.RunFinished:
-                self._runs -= 1
-                if self._runs <= 0 and self._file is not None:
+                self._begin()
+            try:
+                self._write(to_json(_fields(event, self._number)) + "\n")
+            except BaseException:  # the run goes on without it
+                self._goes_on = False
+                raise
+            finally:
+                if type(event) is events.RunFinished:
+                    self._goes_on = False
+                if not self._goes_on and self._file is not None:
                     self._file.close()
                     self._file = None
+
+    def _begin(self) -> None:
+        from secrets import token_hex
+
+        if self._goes_on:
+            place = "" if self._path is None else f" {os.fspath(self._path)}"
+            raise RuntimeError(f"the log{place} is that of another run, which goes on; make a JsonLines for each run")
+        self._number, self._goes_on = token_hex(4), True
 
     def _write(self, line: str) -> None:
         if self._stream is not None:
@@ -78,8 +89,6 @@ class JsonLines:
         except OSError as error:
             if self._file is None or self._path is None:  # `_open` says it already
                 raise
-            self._file.close()
-            self._file = None
             raise cannot("the log", self._path, error) from error
 
     def _open(self) -> BinaryIO:

@@ -496,6 +496,8 @@ class Machine:
         twin = self.same[node]
         value = self.values[twin]
         self.values[node] = Failure(value.error, node) if type(value) is Failure else value
+        if twin in self.seeded:
+            self.seeded.add(node)
         self._use(twin)
         return True
 

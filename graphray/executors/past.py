@@ -28,7 +28,7 @@ class Cause:
     """Why a node runs that ran before in another form, or never.
 
     Attributes:
-        word: "new", "edited", "arguments", "file", "seed", "evicted" or "uncached".
+        word: "new", "failed", "edited", "arguments", "file", "seed", "evicted" or "uncached".
         text: the same for people.
         group: nodes of one task in which this is the same are much alike.
         fresh: what the node gives was never there before, so that no result that it goes into can have been either.
@@ -81,6 +81,11 @@ class Past:
         return Cause("edited", f"edited: {changes}" if changes else "edited")
 
     # ---- one node
+
+    def failure_of(self, key: bytes) -> Cause | None:
+        """Why a node runs that has failed before, as it is; None if it has not."""
+        error = self.history.failure(key)
+        return None if error is None else Cause("failed", f"failed last time: {error}", "failed last time")
 
     def cause_of(self, node: Node, key: bytes, seed: int, present: frozenset[bytes]) -> Cause:
         """Why a node runs whose task is as it was, and whose inputs were there before.

@@ -43,11 +43,13 @@ class BaseRun:
         self._subscribers = [*subscribers, to_logging]
         self._owned = owned  # made for this run: closed with it
         self._closer: threading.Thread | None = None
+        self._writer: threading.Thread | None = None  # of the history of its cache
         self.lock = threading.RLock()  # of its books, where several threads may keep them
         self.shows_prints = any([getattr(s, "prints", False) for s in subscribers])  # what tasks print elsewhere
         self._abandoned = False
         self._over = threading.Event()
         self.reported: weakref.WeakSet[Node] = weakref.WeakSet()  # failed nodes that were told of
+        self._failed: dict[Node, str] = {}  # with a cache: those of them that its history is still to be told of
         self._figures = Figures()
         self._stored = 0, 0  # results that were put into the cache, and their bytes, as far as told
         self._summary: Callable[[], dict[str, Any]] | None = None  # a copy of it, once nothing changes any more
@@ -157,13 +159,38 @@ class BaseRun:
         if error is not None:
             self.job.error = error
         try:
-            if self.job.cache is not None:
-                self.job.cache.end(self.job.ordered, whole=error is None and not self.job.failures)
+            self.remember(self.job.ordered, whole=error is None and not self.job.failures)
             self.publish_progress()
             self.publish(events.RunFinished(time.time(), error))
         finally:
             self._begin_closing()
             self._over.set()
+
+    def note_failed(self, node: Node, error: BaseException) -> None:
+        """A node has failed."""
+        if self.job.cache is not None and len(self._failed) < KEPT:
+            text = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+            self._failed[node] = text.removesuffix(": ")
+
+    def remember(self, nodes: Sequence[Node], whole: bool) -> None:
+        """Note in the history of the run's cache what ran; see `NodeCache.end`.
+
+        In a thread: this one may be the engine's, and other runs would wait while another process has the history.
+        """
+        if self.job.cache is None:
+            return
+        failed, self._failed = self._failed, {}
+        write = self.job.cache.end(nodes, whole, failed)
+        if self.executor._thread is None:  # the caller's own
+            write()
+            return
+        writer = threading.Thread(target=_write_after, args=(self._writer, write), name="graphray-history")
+        try:
+            writer.start()
+        except RuntimeError:  # the interpreter is about to end
+            write()
+        else:
+            self._writer = writer
 
     def _begin_closing(self) -> None:
         """End an engine of our own, also if nobody asks for the result.
@@ -180,13 +207,31 @@ class BaseRun:
         self.executor.close(wait=not self._abandoned)
 
     def _close(self) -> None:
-        """After the run's end: wait until an engine of our own is gone, or let go of what was interrupted."""
+        """After the run's end: wait until all is written, and an engine of our own is gone.
+
+        Or let go of what was interrupted.
+        """
         if self._owned:
             self._close_engine()
             if self._closer is not None:
                 self._closer.join()
         elif self._abandoned:
             self.executor._abandon(self)
+        if self._writer is not None:
+            self._writer.join()
+
+
+def _write_after(before: threading.Thread | None, write: Callable[[], None]) -> None:
+    """Write to the history, once what was begun before is written. No run fails for it."""
+    if before is not None:
+        before.join()
+    try:
+        write()
+    except BaseException as error:
+        import warnings
+
+        with contextlib.suppress(Warning):
+            warnings.warn(f"what ran could not be noted in the cache's history: {error!r}", stacklevel=1)
 
 
 class Run(BaseRun):

@@ -48,6 +48,10 @@ def start(
         raise TypeError(f"inputs= is a dict of values by name, not {type(inputs).__name__}")
     if capsule is not None and not isinstance(capsule, (str, os.PathLike)):
         raise TypeError(f"capsule= is a directory, not {capsule!r}")
+    if capsule is not None and not os.fspath(capsule):
+        raise ValueError('capsule= is a directory, not an empty text; the working directory is "."')
+    if capsule is not None and os.path.exists(capsule) and not os.path.isdir(capsule):
+        raise ValueError(f"capsule= is a directory, and {os.fspath(capsule)} is a file: name another")
     budget = None
     if memory is not None:
         from graphray.executors.memory import parse_budget

@@ -281,7 +281,9 @@ class Graph:
             seed: the root seed, from which tasks with `seed=True` derive theirs.
             on_error: "raise" ends the run at the first failing task and raises its exception; "collect" goes on, and
                 puts a `gr.Failure` in the place of each value that could not be had.
-            threads_per_task: threads of BLAS, OpenMP and XLA within one task (1 on pools, all cores in-process).
+            threads_per_task: threads of BLAS, OpenMP and XLA within one task (1 on pools, all cores in-process). An
+                executor of processes that exists has to have been made with the same number; in-process it needs the
+                extra `threads`, and does not reach XLA.
             cache: a directory in which results are kept, and from which those are taken that were computed before; True
                 for the default one. Without it, tasks with `cache=True` are kept in the default one, and no others.
             memory: how much memory results may fill, above which some are moved to disk: "4GB", a number of bytes, or a

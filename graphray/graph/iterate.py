@@ -36,7 +36,7 @@ def iterate(
         init: the first state, a value or a node.
         steps: how many steps at most; 0 gives `init`.
         until: a task or function of the state, asked before each step: true ends the iteration, so that possibly
-            no step is made.
+            no step is made. With a cache, another question begins from the first state.
         save_every: with a cache, every how many steps the state is stored.
         keep: with a cache, how many stored states are kept.
 

@@ -29,6 +29,7 @@ _TYPES = {
     "State": "cursor",
     "Moments": "statistics",
     "Replay": "replay",
+    "Row": "replay",
     "PPOState": "ppo",
     "DQNState": "dqn",
     "SACState": "sac",

@@ -39,7 +39,7 @@ def cut(x: Any, length: int) -> Any:
     count = pieces(len(x), length)
     x = jnp.pad(x, [(0, count * length - len(x)), *[(0, 0)] * (x.ndim - 1)])
     x = jnp.moveaxis(x.reshape(count, length, *x.shape[1:]), 2, 1)
-    return x.reshape(-1, length, *x.shape[3:])
+    return x.reshape(count * x.shape[1], length, *x.shape[3:])
 
 
 def sequences(spec: Architecture, layout: ActionLayout, trajectory: Any, length: int) -> Sequences:

@@ -2,7 +2,7 @@
 
     objects/ab/abcdef…   one file per result, see `entry`
     iterations/…         which states of an iteration are stored, see `iteration`
-    parts/pid.…/…        files that are being written, a folder per process; renamed when they are whole
+    parts/pid.…/…        files that are being written, a folder per process, see `parts`; renamed when they are whole
     history.sqlite       what ran, and how long it took, see `history`
     version              of this layout
 
@@ -16,12 +16,12 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
 import time
 import warnings
 
 from graphray.executors.cache.entry import Damaged, Entry, write_entry
 from graphray.executors.cache.eviction import EVICTED_TO, files, listed, look_is_due, looked, oldest, sweep
+from graphray.executors.cache.parts import Parts
 from graphray.executors.cache.place import check, default_directory, set_up
 from graphray.executors.frames import size_of
 from graphray.executors.memory import parse_size
@@ -52,19 +52,21 @@ class Cache:
             moment, by a twentieth per process that writes.
 
     Raises:
-        ValueError: the directory is no cache and has other files in it, or is of another version; or the limit makes no
-            sense.
+        ValueError: the directory is no cache and has other files in it, or is of another version; it or the limit makes
+            no sense.
         PermissionError: it belongs to somebody else, or others can write to it.
         OSError: it cannot be made.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, limit: int | str | None = None) -> None:
-        self.directory = os.path.abspath(os.fspath(directory) if directory is not None else default_directory())
+        named = os.fspath(directory) if directory is not None else default_directory()
+        if not named:
+            raise ValueError('a cache has a directory, not an empty text; the working directory is "."')
+        self.directory = os.path.abspath(named)
         asked = limit if limit is not None else os.environ.get(SIZE) or None
         given = parse_size(asked, SIZE if limit is None else "limit") if asked is not None else None
         self._objects = os.path.join(self.directory, "objects")
-        # A folder of its own for each process: in a common one they would wait for each other, 30 times as long.
-        self._parts = os.path.join(self.directory, "parts", f"{os.getpid()}.{secrets.token_hex(4)}")
+        self._parts = Parts(self.directory)
         self._numbered = itertools.count()
         usual = check(self.directory)
         self.limit = given if given is not None else usual
@@ -73,8 +75,7 @@ class Cache:
     def close(self) -> None:
         """Leave nothing but results. It may be used again."""
         if self._writes:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._parts)
+            self._parts.remove()
 
     def __reduce__(self) -> Any:
         return Cache, (self.directory, self.limit)
@@ -171,14 +172,14 @@ class Cache:
 
     def _new_part(self) -> str:
         # The process's id again: a child of a fork counts on from where its parent was.
-        return f"{self._parts}/{os.getpid()}-{next(self._numbered)}"
+        return f"{self._parts.path}/{os.getpid()}-{next(self._numbered)}"
 
     def _begin_to_write(self) -> None:
         """The first time; or somebody has removed the whole cache."""
         set_up(self.directory)
         if not self._writes:
             sweep(self.directory)
-        os.makedirs(self._parts, 0o700, exist_ok=True)
+        self._parts.make()
         self._writes = True
 
     def link(self, key: bytes, existing: bytes) -> bool:
@@ -186,7 +187,7 @@ class Cache:
         path, source = self._path(key), self._path(existing)
         part = self._new_part()
         try:
-            if not os.path.isdir(self._parts):
+            if not os.path.isdir(self._parts.path):
                 self._begin_to_write()
             written = 0
             try:
@@ -223,7 +224,7 @@ class Cache:
             FileNotFoundError: it is gone, or another has taken its place.
             OSError: the file system has no hard links, or no room.
         """
-        if not os.path.isdir(self._parts):
+        if not os.path.isdir(self._parts.path):
             self._begin_to_write()
         held = self._new_part()
         os.link(entry.path, held)
@@ -232,12 +233,11 @@ class Cache:
             raise FileNotFoundError(errno.ENOENT, "another file has taken its place", entry.path)
         return held
 
-    @staticmethod
-    def release(held: str) -> None:
+    def release(self, held: str) -> None:
         """Nobody will open again what `hold` gave."""
         with contextlib.suppress(OSError):
             os.unlink(held)
-            os.rmdir(os.path.dirname(held))  # if it was the last there; who writes makes it again
+        self._parts.remove()  # if it was the last there; who writes makes it again
 
     def remove(self, key: bytes) -> bool:
         """Remove an entry; whether there was one."""

@@ -14,6 +14,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from graphray.executors.cache.parts import sweep_parts
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
 BETWEEN = 0.05  # of the limit: what a process writes between two looks
 EVICTED_TO = 0.9  # of the limit: what is left after an eviction
 
-_STALE = 7 * 86400.0  # seconds after which a process's folder of parts is swept; it makes another if it needs one
-_SETTLED = 60.0  # the same if there is no such process here; it may be in another container
+_SETTLED = 60.0  # seconds after which a record that is being written is swept
 
 # By directory and limit: bytes that this process may write before it looks again.
 _allowed: dict[tuple[str, int], int] = {}
@@ -88,26 +89,15 @@ def oldest(found: Iterable[File], limit: int, before: float | None = None) -> li
 
 
 def sweep(directory: str) -> None:
-    """Remove what was never finished: its writer is gone, or has not written for a week."""
-    parts = os.path.join(directory, "parts")
-    for name in listed(parts):
-        path = os.path.join(parts, name)
-        with contextlib.suppress(OSError, ValueError):
-            if _age(path) > (_STALE if _is_alive(int(name.split(".")[0])) else _SETTLED):
-                import shutil
-
-                shutil.rmtree(path)
+    """Remove what was never finished, and whose writer is gone."""
+    sweep_parts(directory)
     records = os.path.join(directory, "iterations")
     for name in listed(records):
         if "." in name:  # a record that is written, in a moment, beside the one that it will replace
             path = os.path.join(records, name)
             with contextlib.suppress(OSError):
-                if _age(path) > _SETTLED:
+                if time.time() - os.stat(path).st_mtime > _SETTLED:
                     os.unlink(path)
-
-
-def _age(path: str) -> float:
-    return time.time() - os.stat(path).st_mtime
 
 
 def listed(folder: str) -> list[str]:
@@ -116,13 +106,3 @@ def listed(folder: str) -> list[str]:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

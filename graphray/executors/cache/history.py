@@ -6,6 +6,7 @@ is damaged is set aside and begun anew; one that is locked, or cannot be written
     tasks   a row per task: how long a call takes
     codes   a row per version of a task's code: what that was made of
     nodes   a row per key: the node's label, its code and arguments, when it ran last
+    failures  a row per key that has failed since, or never had a value: the error
 
 Written by drivers only, a transaction per batch; several may do so at once. Nothing is unpickled when it is read.
 """
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 NAME = "history.sqlite"
-VERSION = 1  # of the tables
+VERSION = 2  # of the tables
 MOST_NODES = 200_000  # rows that are kept; the oldest go first
 MOST_CODES = 50  # versions of one task's code that are kept
+MOST_FAILURES = 1_000  # the same of failures
+LONGEST = 200  # characters of an error that are kept
 PER_RUN = 20_000  # nodes of one call of `note` that get a row
 PATIENCE = 2.0  # seconds to wait for another process that writes
 FILES = 64  # files inside one node's arguments that are remembered one by one
@@ -49,6 +52,7 @@ CREATE TABLE tasks (name TEXT PRIMARY KEY, calls INTEGER, seconds REAL, latest R
 CREATE TABLE codes (id INTEGER PRIMARY KEY, task TEXT, code BLOB, parts TEXT, time REAL, UNIQUE (task, code));
 CREATE TABLE nodes (id INTEGER PRIMARY KEY, key BLOB UNIQUE, task TEXT, label TEXT, code BLOB, seed TEXT,
                     arguments TEXT, seconds REAL, time REAL);
+CREATE TABLE failures (id INTEGER PRIMARY KEY, key BLOB UNIQUE, error TEXT, time REAL);
 CREATE INDEX by_task ON nodes (task, label);
 """
 
@@ -129,6 +133,7 @@ class History:
         spent: Mapping[Task, Sequence[float]],
         seed: int,
         seconds: Mapping[Node, float] | None = None,
+        failed: Mapping[Node, str] | None = None,
     ) -> None:
         """Remember what ran, at the end of a run or now and then.
 
@@ -138,6 +143,7 @@ class History:
             spent: of each task, how many calls were made and how many seconds they took together, since the last time.
             seed: the run's root seed.
             seconds: how long single nodes took, where that is known.
+            failed: those that have failed, and the errors.
         """
         durations: dict[str, tuple[float, float]] = {}
         for task, (calls, total) in spent.items():
@@ -147,13 +153,17 @@ class History:
         ran = list(nodes)
         if len(ran) > PER_RUN:
             ran = [ran[i * len(ran) // PER_RUN] for i in range(PER_RUN)]
-        self.note_ran(records(ran, seed, seconds or {}), durations, versions(ran))
+        errors = {}
+        for node, text in list((failed or {}).items())[-MOST_FAILURES:]:
+            errors.update({r.key: text[:LONGEST] for r in records([node], seed, {})})
+        self.note_ran(records(ran, seed, seconds or {}), durations, versions([*ran, *(failed or ())]), errors)
 
     def note_ran(
         self,
         rows: Iterable[Record],
         durations: Mapping[str, tuple[float, float]] | None = None,
         codes: Mapping[tuple[str, bytes], Mapping[str, str]] | None = None,
+        failed: Mapping[bytes, str] | None = None,
     ) -> None:
         """Remember records, in one transaction.
 
@@ -161,19 +171,20 @@ class History:
             rows: the nodes that ran.
             durations: by task, how many calls were made and how many seconds they took together.
             codes: by task and digest of its code, what that was made of.
+            failed: the errors of others, by key.
         """
         import json
 
         batch = [
             (r.key, r.task, r.label, r.code, str(r.seed), _compact(json, r.arguments), r.seconds, r.time) for r in rows
         ]
-        if not batch and not durations:
+        if not batch and not durations and not failed:
             return
 
         def write(db: sqlite3.Connection) -> None:
             with db:
                 db.execute("BEGIN IMMEDIATE")
-                self._put(db, batch, durations or {}, codes or {}, json)
+                self._put(db, batch, durations or {}, codes or {}, failed or {}, json)
 
         self._with(write, None, makes=True)
 
@@ -183,6 +194,7 @@ class History:
         batch: list[tuple[Any, ...]],
         durations: Mapping[str, tuple[float, float]],
         codes: Mapping[tuple[str, bytes], Mapping[str, str]],
+        failed: Mapping[bytes, str],
         json: Any,
     ) -> None:
         from time import time
@@ -212,6 +224,12 @@ class History:
         )
         # A row that is replaced gets a new number, so the lowest numbers are the oldest rows.
         db.execute("DELETE FROM nodes WHERE id <= (SELECT max(id) FROM nodes) - ?", (MOST_NODES,))
+        db.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key, *_ in batch])
+        db.executemany(
+            "INSERT OR REPLACE INTO failures (key, error, time) VALUES (?, ?, ?)",
+            [(key, text, now) for key, text in failed.items()],
+        )
+        db.execute("DELETE FROM failures WHERE id <= (SELECT max(id) FROM failures) - ?", (MOST_FAILURES,))
 
     # ---- asking
 
@@ -224,6 +242,11 @@ class History:
         """The node of this key, if it ran."""
         found = self._records("WHERE key = ?", (key,))
         return found[0] if found else None
+
+    def failure(self, key: bytes) -> str | None:
+        """The error of the node of this key, if it has failed and had no value since."""
+        rows = self._ask("SELECT error FROM failures WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
 
     def latest(self, task: str, label: str | None = None, limit: int = 1) -> list[Record]:
         """The nodes of a task, or of these those of one label, that ran last; the latest first."""
@@ -316,7 +339,7 @@ class History:
             db.execute("BEGIN IMMEDIATE")
             if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
                 return  # somebody else was faster
-            for name in ("tasks", "codes", "nodes"):
+            for name in ("tasks", "codes", "nodes", "failures"):
                 db.execute(f"DROP TABLE IF EXISTS {name}")
             for statement in _TABLES.split(";"):
                 db.execute(statement)

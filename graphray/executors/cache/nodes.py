@@ -12,7 +12,7 @@ from graphray.graph.digest import cache_key, digest_all, is_seeded, seeded_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, MutableMapping, Sequence
     from typing import Any
 
     from graphray.executors.cache import Cache, Entry
@@ -171,22 +171,31 @@ class NodeCache:
             tally[0] += calls
             tally[1] += seconds
 
-    def end(self, nodes: Sequence[Node], whole: bool) -> None:
-        """A run is over: remember what ran.
+    def end(self, nodes: Sequence[Node], whole: bool, failed: Mapping[Node, str]) -> Callable[[], None]:
+        """A run is over.
 
         Args:
             nodes: those that were to be run.
             whole: they all were.
+            failed: those that have failed, and the errors.
+
+        Returns:
+            What has still to be done: it remembers what ran, and may have to wait for others that write to the history.
         """
+        spent, self._spent = self._spent, {}
+        self.cache.close()
+        return lambda: self._remember(nodes, whole, spent, failed)
+
+    def _remember(
+        self, nodes: Sequence[Node], whole: bool, spent: Mapping[Task, Sequence[float]], failed: Mapping[Node, str]
+    ) -> None:
         from graphray.executors.cache.history import History
 
         if not whole:
             keys = [(n, self.key(n)) for n in nodes if self.wants(n)]
             nodes = [n for n, key in keys if key is not None and self.cache.contains(key)]
-        if nodes or self._spent:
-            History(self.cache.directory).note(nodes, self._spent, self.seed)
-        self._spent = {}
-        self.cache.close()
+        if nodes or spent or failed:
+            History(self.cache.directory).note(nodes, spent, self.seed, failed=failed)
 
     def _warn(self, about: str, text: str) -> None:
         if about not in self._warned:
@@ -206,7 +215,12 @@ class Plan(NamedTuple):
 
 
 def plan(
-    cache: NodeCache, roots: Sequence[Node], adopt: Callable[[NodeCache, Entry, Node], Any], known: Iterable[Node] = ()
+    cache: NodeCache,
+    roots: Sequence[Node],
+    adopt: Callable[[NodeCache, Entry, Node], Any],
+    known: Container[Node] = (),
+    first: MutableMapping[bytes, Node] | None = None,
+    running: Container[Node] = (),
 ) -> Plan:
     """Look from the outputs down for what is cached: what only cached nodes need is not looked at.
 
@@ -215,11 +229,13 @@ def plan(
         roots: the nodes wanted.
         adopt: gives the value of an entry, or raises LookupError.
         known: nodes that need no looking up.
+        first: by key, the nodes of a growing run that run or ran; what is planned now is added.
+        running: those of them that are not done yet.
     """
     digest_all(roots)
     made = Plan([], {}, {}, set(), [])
     order, found, same = made.order, made.known, made.same
-    first: dict[bytes, Node] = {}
+    first = {} if first is None else first
     opened: set[Node] = set()
     stack: list[Any] = list(roots)
     stack.reverse()
@@ -234,14 +250,17 @@ def plan(
         if cache.wants(node):
             key = cache.key(node)
             if key is not None:
-                twin = first.setdefault(key, node)
-                if twin is not node:
+                twin = first.get(key)
+                if twin is not None and (twin in opened or twin in running):
                     if twin in found:
                         found[node] = found[twin]
+                        if twin in made.seeded:
+                            made.seeded.add(node)
                     else:
                         same[node] = twin
                         order.append(node)  # after its twin: what is open is on the way to it, and needs it
                     continue
+                first[key] = node
                 if _take(cache, node, adopt, made):
                     continue
         deps = node._deps

@@ -63,12 +63,15 @@ def set_up(directory: str) -> None:
     _see_that_it_is_private(directory, status)
     if not fresh and not _is_unfinished(directory):
         return
-    if status.st_mode & 0o077:
-        os.chmod(directory, 0o700)
-    for name in ("objects", "parts"):
-        os.makedirs(os.path.join(directory, name), 0o700, exist_ok=True)
-    _write(os.path.join(directory, "CACHEDIR.TAG"), _TAG)
-    _write(os.path.join(directory, "version"), f"{VERSION}\n".encode())  # last: what has it is set up
+    try:
+        if status.st_mode & 0o077:
+            os.chmod(directory, 0o700)
+        for name in ("objects", "parts"):
+            os.makedirs(os.path.join(directory, name), 0o700, exist_ok=True)
+        _write(os.path.join(directory, "CACHEDIR.TAG"), _TAG)
+        _write(os.path.join(directory, "version"), f"{VERSION}\n".encode())  # last: what has it is set up
+    except OSError as error:  # the disk is full, say
+        raise OSError(error.errno, f"the cache cannot be made: {error.strerror}", directory) from error
 
 
 def _see_that_it_is_private(directory: str, status: os.stat_result) -> None:
@@ -84,20 +87,21 @@ def _see_that_it_is_private(directory: str, status: os.stat_result) -> None:
 
 
 def _is_unfinished(directory: str) -> bool:
-    """Whether a directory that exists is still to be set up: it is empty, or whoever began was killed."""
-    try:
-        with open(os.path.join(directory, "version"), "rb") as file:
-            found = file.read(32).strip()
-    except FileNotFoundError:
+    """Whether a directory that exists is still to be set up: it is empty, or whoever began was killed.
+
+    A power failure may leave `version` without its content.
+    """
+    found = b""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, "version"), "rb") as file:
+        found = file.read(32).strip(b"\0 \r\n")
+    if not found:
         others = sorted(
             name
             for name in os.listdir(directory)
             if name not in _OURS and not name.startswith(("history.sqlite", ".version-"))
         )
         if others:
-            raise ValueError(
-                f"{directory} is no cache of graphray, and has other files in it ({others[0]}): {_ADVICE}"
-            ) from None
+            raise ValueError(f"{directory} is no cache of graphray, and has other files in it ({others[0]}): {_ADVICE}")
         return True
     if found != str(VERSION).encode():
         text = found.decode("ascii", "replace") or "?"
@@ -110,6 +114,8 @@ def _write(path: str, content: bytes) -> None:
     try:
         with open(part, "xb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power failure may leave the name without the content
         os.replace(part, path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -205,7 +205,7 @@ def _shortcomings(host: Host, report: dict[str, Any]) -> list[Problem]:
         found.append(Problem("space", f"{text}, where results go when memory is full: make room, or set TMPDIR there"))
     if report["shared_free"] is not None and report["shared_free"] < SHARED:
         text = (
-            f"{label} has {report['shared_free'] >> 20} MiB free in /dev/shm, through which its workers exchange arrays"
+            f"{label} has {report['shared_free'] >> 20} MiB free in /dev/shm, which NCCL and PyTorch, say, make use of"
         )
         found.append(
             Problem("space", f"{text}: make it larger (mount -o remount,size=… /dev/shm, docker run --shm-size=…)")

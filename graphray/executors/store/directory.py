@@ -53,12 +53,16 @@ class Directory:
         self.path = os.path.join(place, f"graphray-store-{suffix}")
         try:
             os.mkdir(new, 0o700)
-        except OSError as error:
+        except OSError as problem:
+            error = problem
+            if os.environ.get(PLACE) and place == memory_place():
+                text = f"the environment variable {PLACE} names a place where no folder can be made: {problem.strerror}"
+                error = OSError(problem.errno, text, place)
             error.add_note(
                 f"graphray: large results need a folder that can be written to, and {place} is none; "
                 f"the environment variables {PLACE} (for shared memory) and TMPDIR (for the disk) name others"
             )
-            raise
+            raise error from None
         try:
             self._fd = os.open(new, os.O_RDONLY)
             try:

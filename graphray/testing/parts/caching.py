@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import graphray as gr
 from graphray.executors import Executor
 from graphray.testing.part import Part, needs
 from graphray.testing.sameness import same
-from graphray.testing.tasks import add, draw, draws, note, notes
+from graphray.testing.tasks import add, draw, draws, nap, note, noted, notes
 
 
 @gr.task
@@ -108,6 +109,14 @@ def entries(cache: Path) -> int:
     return len(list(Cache(cache).keys()))
 
 
+@gr.task
+def fails_late(path: str) -> None:
+    """An error that takes a while."""
+    note(path, "tried")
+    time.sleep(0.3)
+    raise ValueError("late")
+
+
 class Caching(Part):
     """`cache=`, on whatever the engine."""
 
@@ -200,6 +209,18 @@ class Caching(Part):
         assert found[0]["b"] != found[1]["b"]
         assert sorted(notes(path)) == ["counted 1"] * 3 + ["drawn"] * 4  # with the cache once, and once per seed
 
+    @needs("seeds", "dynamic")
+    def test_the_root_seed_counts_for_nodes_of_equal_digest(self, executor: Executor, tmp_path: Path) -> None:
+        """Each of them is as seeded as the one that runs."""
+        path, cache = str(tmp_path / "notes"), tmp_path / "cache"
+        for wanted in (3, 2):  # the second time the twins themselves are cached
+            for seed in (0, 1):
+                sums = [add(drawn(path), i) for i in range(wanted)]
+                assert executor.compute(sums, cache=cache, seed=seed) == executor.compute(sums, seed=seed)
+        more = [add(drawn(path), i) for i in range(10, 13)]
+        for seed in (0, 1):
+            assert executor.compute(more, cache=cache, seed=seed) == executor.compute(more, seed=seed)
+
     @needs("dynamic")
     @pytest.mark.parametrize("step", [stepped, stepped_by_nodes])
     def test_an_iteration_continues(self, executor: Executor, tmp_path: Path, step: Any) -> None:
@@ -275,6 +296,30 @@ class Caching(Part):
                 assert [found[h] for h in handles] == [0, 1, 2, 3, 4]
                 assert [found[h] for h in more] == [1, 2, 3, 4, 5]
         assert len(notes(path)) == 5
+
+    @needs("growing")
+    def test_nodes_of_equal_digest_in_a_growing_run_are_one(self, executor: Executor, tmp_path: Path) -> None:
+        """Also where the first still runs, and where it fails."""
+        path, failed = str(tmp_path / "notes"), str(tmp_path / "failed")
+
+        def chain() -> Any:
+            return noted(path, "last", noted(path, "second", noted(path, "first", nap(0.3))))
+
+        with executor.open(cache=tmp_path / "cache") as run:
+            handles = [run.add(chain()) for _ in range(2)]
+            handles += [run.add(add(chain(), "")), run.add(nap(0.01))]
+            late = [run.add(fails_late(failed)) for _ in range(3)]
+            found: dict[Any, Any] = {}
+            for done in run.as_completed():
+                if not found:
+                    handles += [run.add(chain()), run.add([chain(), chain()])]
+                found[done.node] = done
+            assert [found[h].result() for h in handles] == ["last"] * 3 + [None, "last", ["last", "last"]]
+            for handle in late:
+                with pytest.raises(ValueError, match="late"):
+                    found[handle].result()
+        assert sorted(notes(path)) == ["first", "last", "second"]
+        assert notes(failed) == ["tried"]
 
     def test_a_damaged_result_is_computed_again(self, executor: Executor, tmp_path: Path) -> None:
         """With a warning."""
