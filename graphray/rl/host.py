@@ -75,7 +75,7 @@ class NetworkPolicy(NamedTuple):
         """Actions (B, n), the distributions' parameters (B, …), and what is remembered, (B, m)."""
         network, distribution, layout = self.network, self.distribution, self.distribution.layout
         kept = network.memory
-        outputs, features, recalled = apply(network, params, observation, memory[:, :kept] if kept else memory)
+        outputs, features, recalled = apply(network, params, observation, memory[:, :kept])
         if masked(network.observation, distribution):
             mask = network.observation.mask
             assert mask is not None
