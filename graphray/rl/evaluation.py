@@ -70,9 +70,10 @@ def evaluate(
         totals, lengths = np.zeros(count), np.zeros(count, np.int64)
         limit = min((one for one in (env.limit, steps) if one is not None), default=None)
         running = list(range(count))
+        act = policy.acting(params)
         while running:
             noise = policy.noise(keys.fold_in(actions, int(lengths.max()))) if explore else None
-            action, _, memory = policy.act(params, block, memory, noise)
+            action, _, memory = act(block, memory, noise)
             still = []
             for i in running:
                 shown, reward, terminated, truncated, _ = live[i].step(decode(action[i]))
