@@ -59,7 +59,7 @@ def cluster(tmp_path_factory):
 class TestDask(ExecutorSuite):
     test_the_pause_leaves_the_users_random_numbers_alone = None  # Dask itself draws from them, in the driver
 
-    capabilities = Capabilities(processes=True, pickles=True)
+    capabilities = Capabilities(processes=True, pickles=True, gangs=True)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -166,6 +166,32 @@ def test_a_worker_that_was_started_again_gives_its_results_other_names():
     """Its name is that of the one before, of whose results others may have copies."""
     before, after = [Shelf("worker").put_values([np.ones(50_000)])[0] for _ in range(2)]
     assert before.key != after.key
+
+
+def test_a_worker_that_is_another_by_now_is_greeted_anew(cluster):
+    """Its process was started again at the same address, and the unit comes before the news."""
+    from distributed import Client
+
+    def forget():
+        from graphray.executors.dask import seat
+
+        seat._seats.clear()
+
+    with gr.executors.Dask(cluster) as pool, Client(cluster, set_as_default=False) as client:
+        assert pool.compute(add()) == 0
+        client.run(forget)
+        found = pool.run([both(i) for i in range(100)]).result(30)
+        assert [int(array[0]) for *_, array in found] == list(range(100))
+        assert until(lambda: pool.workers == 2)
+
+
+def test_a_gang_waits_for_a_worker_that_is_started_again(cluster):
+    """Its nanny does that; until then there is one too few."""
+    with gr.executors.Dask(cluster) as pool:
+        assert until(lambda: pool.compute(add()) == 0 and pool.workers == 2)
+        with pytest.raises(gr.WorkerDied):
+            pool.compute(end_process(1))
+        assert pool.run(gr.gang(lambda gang: gang.rank, size=2)).result(30) == (0, 1)
 
 
 def test_results_are_gone_from_the_cluster_once_nobody_holds_them(cluster):

@@ -217,9 +217,12 @@ def run_unit(
     seat: str, frames: Sequence[Any], inputs: Sequence[Parcel], modules: Sequence[Module]
 ) -> tuple[Parcel, int]:
     """Run a unit on a seat; `modules` are those of the driver's that this process has not been sent before."""
+    found = _seats.get(seat)
+    if found is None:  # this process has taken the place of one that had it, of which the driver has not heard yet
+        return Parcel.packed(dumps(("unseated",))), 0
     if modules:
         unpack(modules)
-    return _seats[seat].run(frames, inputs)
+    return found.run(frames, inputs)
 
 
 def recall(seat: str, unit: int, cancelled: bool) -> list[int] | bool | None:

@@ -13,11 +13,13 @@ from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from graphray.executors.core import Job, Unit
     from graphray.graph.node import Node
+
+BROUGHT = 64 << 20  # bytes of values that are in this process at a time on their way between two workers
 
 
 class Values:
@@ -70,6 +72,27 @@ class Values:
         self._numbered += 1
         key = f"{self._prefix}-driver-{self._numbered}"
         return Remote(self.client.scatter({key: parcel}, hash=False)[key], parcel.nbytes, "")
+
+    async def bring(self, remotes: Iterable[Remote], address: str, reach: Callable[[str], bool]) -> None:
+        """Have values on a worker that cannot fetch them itself: they go through this process, some at a time.
+
+        Args:
+            remotes: the values.
+            address: the worker's.
+            reach: whether it can connect to the one at an address, as it can to itself.
+        """
+        found = {r.future.key: r for r in remotes}
+        held = await self.client.scheduler.who_has(keys=list(found))
+        away = [r for key, r in found.items() if held.get(key) and not any(map(reach, held[key]))]
+        while away:
+            some: list[Remote] = []
+            size = 0
+            while away and (not some or size + away[-1].nbytes <= BROUGHT):
+                some.append(away.pop())
+                size += some[-1].nbytes
+            parcels = await self.client._gather([r.future for r in some])
+            data = {r.future.key: parcel for r, parcel in zip(some, parcels, strict=True)}
+            await self.client._scatter(data, workers=[address], hash=False)
 
     # ---- back
 
