@@ -22,7 +22,7 @@ import graphray as gr
 from graphray.cli import main as graphray_cli
 from graphray.executors.ssh.certificates import Authority, context
 from graphray.executors.store.directory import disk_place, sweep
-from graphray.testing import Capabilities, ExecutorSuite
+from graphray.testing import RESOURCES, Capabilities, ExecutorSuite
 
 SERVERS: list[Sshd] = []  # that tests look at
 
@@ -42,12 +42,13 @@ def cluster(sshd):
 class TestSSH(ExecutorSuite):
     test_the_pause_leaves_the_users_random_numbers_alone = None  # Dask itself draws from them, in the driver
 
-    capabilities = Capabilities(processes=True, pickles=True)
+    capabilities = Capabilities(processes=True, pickles=True, resources=True, gangs=True)
 
     @pytest.fixture(scope="class")
     @classmethod
     def executor(cls, cluster):
-        with gr.executors.SSH("n1,n2", workers=1) as executor:
+        has = "&".join([f"resources.{name}={amount}" for name, amount in RESOURCES.items()])
+        with gr.executors.SSH([f"n1?{has}", "n2"], workers=2) as executor:
             executor.compute(gr.call(int))
             yield executor
 
@@ -334,6 +335,40 @@ def test_one_bad_machine_among_good_ones(bad):
     assert refusal(["n1", "no-such-host.invalid"]).host.name == "no-such-host.invalid"
 
 
+def test_one_machine_without_the_directory_among_good_ones(cluster):
+    """It is there, and cannot start its workers: that is not to be found out from who does the work."""
+    error = refusal(["n1", "n2?directory=/no/such"])
+    assert error.host.name == "n2"
+    assert "/no/such" in str(error)
+
+
+def test_an_address_that_is_not_this_machines(cluster):
+    assert "203.0.113.7" in str(refusal(listen="203.0.113.7"))
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_the_scheduler_may_listen_by_ipv6(cluster):
+    with gr.executors.SSH("n1", workers=1, listen="::1") as pool:
+        assert pool.compute(add()) == 0
+
+
+def test_what_no_machine_has_is_refused_before_its_workers_are_there(cluster):
+    wish = gr.task(int, resources={"unicorn": 1})
+    with gr.executors.SSH("n1?env.PYTHONHOME=/no/such,n2", workers=1) as pool:
+        pool._ensure_started()
+        assert not pool._places
+        with pytest.raises(gr.ResourceError, match=r"machine n1 with 1 worker.* n2 with 1 worker"):
+            pool.run(wish()).result(10)
+        assert not pool._places
+
+
+def test_a_worker_that_will_not_start_is_not_counted_on(cluster):
+    with gr.executors.SSH("n1?env.PYTHONHOME=/no/such,n2", workers=1) as pool:
+        assert pool.compute(add()) == 0
+        with pytest.raises(gr.ResourceError, match="2 workers"):
+            pool.run(gr.gang(lambda gang: gang.rank, size=2)).result(30)
+
+
 def test_the_command_line_says_it_in_one_line(bad, capfd, tmp_path):
     bad().kill()
     (tmp_path / "pipeline.py").write_text("import graphray as gr\n\n@gr.task\ndef pipeline():\n    return 1\n")
@@ -398,6 +433,21 @@ def test_what_a_forked_process_prints_comes_too(cluster, capfd):
         assert pool.compute(fork_and_print()) == 0
         assert until(lambda: "a child's words" in "".join(printed) or printed.append(capfd.readouterr().out))
     assert "".join(printed).count("a child's words") == 1
+
+
+@gr.task
+def write_slowly(line):
+    for byte in line.encode():
+        os.write(1, bytes([byte]))
+        time.sleep(0.002)
+
+
+def test_lines_and_characters_that_come_in_pieces_are_put_together(cluster, capfd):
+    printed = []
+    with gr.executors.SSH("n1", workers=1) as pool:
+        pool.compute([write_slowly("größer als 1 €\n")])
+        assert until(lambda: "\n" in "".join(printed) or printed.append(capfd.readouterr().out))
+    assert "".join(printed) == "[n1/1] größer als 1 €\n"
 
 
 def test_much_output_stops_nobody_and_stays_nowhere(cluster, capfd):

@@ -133,3 +133,47 @@ with contextlib.suppress(OSError), open(os.environ["TMPDIR"] + "/full", "wb") as
         machine.python(fill)
         with gr.executors.SSH([machine.name], workers=1) as pool:
             assert pool.compute(add(*[part(i) for i in range(20)])) == 50_000 * sum(range(20))
+
+
+# ---- machines that reach the driver, and not each other
+
+
+@gr.task
+def both(*found):
+    return {name for name, _ in found}, sum(float(array.sum()) for _, array in found)
+
+
+@gr.task
+def named(i):
+    time.sleep(0.05)
+    return gr.context().worker.split("/")[0], np.full(50_000, float(i))
+
+
+@pytest.fixture
+def isolated(net):
+    for name in ("m1", "m2"):
+        net[name].isolate()
+    with gr.executors.SSH("m1,m2", workers=1) as pool:
+        pool.compute(add())
+        assert until(lambda: len(pool._places) == 2)
+        yield pool
+
+
+def test_results_for_a_machine_that_cannot_be_reached_go_through_the_driver(isolated):
+    assert isolated.run(both(*[named(i) for i in range(40)])).result(30) == ({"m1", "m2"}, 50_000 * sum(range(40)))
+    shared = gr.value(np.ones(100_000))
+    assert isolated.run([add(shared, seconds=0.05) for _ in range(10)]).result(30) == [100_000] * 10
+
+
+def test_a_machine_that_leaves_gives_its_results_to_one_that_it_cannot_reach(isolated):
+    run = isolated.run(both(*[named(i) for i in range(40)]))
+    assert until(lambda: run.job.done >= 30)
+    isolated.remove("m2", timeout=10)
+    assert run.result(30) == ({"m1", "m2"}, 50_000 * sum(range(40)))
+    assert run.summary()["tasks"]["named"]["calls"] == 40
+
+
+def test_a_gang_says_who_cannot_reach_whom(isolated):
+    with pytest.raises(OSError, match=r"cannot meet: m[12] cannot connect to m[12]"):
+        isolated.run(gr.gang(lambda gang: gang.rank, size=2)).result(30)
+    assert isolated.run(gr.gang(lambda gang: gang.rank, size=1)).result(30) == (0,)

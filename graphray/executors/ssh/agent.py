@@ -6,6 +6,7 @@ driver is gone, however it went, the connection ends, and so do the agent and al
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 PIECE = 32 << 10  # bytes of output in one message
 STARTS = 3  # times in a row that a worker may end before it is ready
 PATIENCE = 2.0  # seconds that workers have to end
+CONNECTING = 3.0  # seconds that a connection may take
 MUST_AGREE = ("graphray", "distributed", "cloudpickle")  # packages whose versions have to be those of the driver
 
 
@@ -100,12 +102,16 @@ class Agent:
 
     def _do_probe(self, addresses: Sequence[str], port: int) -> None:
         """Which of the driver's addresses can be reached from here?"""
-        found = None
-        for address in addresses:
-            with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=3.0):
-                found = address
-                break
-        self.tell("reached", address=found)
+        self.tell("reached", address=next((a for a in addresses if _connects(a, port)), None))
+
+    def _do_try(self, node: str, address: str, port: int) -> None:
+        """Can workers here connect to one of another node?"""
+
+        def attempt() -> None:
+            with contextlib.suppress(OSError):
+                self.tell("tried", node=node, open=_connects(address, port))
+
+        threading.Thread(target=attempt, daemon=True).start()  # it may take a while
 
     def _do_start(self, count: int, **config: Any) -> None:
         """Start workers."""
@@ -182,10 +188,15 @@ class Agent:
 
     def _drain(self, name: str, process: subprocess.Popen[bytes], stream: str) -> None:
         """Hand on what a worker writes, for as long as it lives."""
+        from graphray.executors.prints import Lines
+
         source = getattr(process, stream)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two pieces, and a line
+        lines = Lines(source, lambda text: self.tell("output", worker=name, stream=stream, text=text))
         with contextlib.suppress(OSError, ValueError):
             while part := source.read1(PIECE):
-                self.tell("output", worker=name, stream=stream, text=part.decode(errors="replace"))
+                lines.write(decoder.decode(part))
+            lines.end()
 
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         _, status, usage = os.wait4(process.pid, 0)
@@ -195,21 +206,31 @@ class Agent:
             self.workers.pop(name, None)
             accelerators, place = self.places.pop(name)
             ending = self.ending or name in self.retired
-            if name not in self.ready:
+            ready = name in self.ready
+            if not ready:
                 self.false_starts += 1
+            again = self.false_starts < STARTS
         if ending:
             return
         with contextlib.suppress(OSError):
-            self.tell("exited", worker=name, code=code, memory=usage.ru_maxrss * 1024, ready=name in self.ready)
-            if self.false_starts < STARTS:
+            self.tell("exited", worker=name, code=code, memory=usage.ru_maxrss * 1024, ready=ready, again=again)
+            if again:
                 with self.lock:
-                    if not self.ending and name not in self.ready:
+                    if not self.ending and not ready:
                         self._spawn(accelerators, place)
                     elif not self.ending:
                         self._spawn()
             elif not self.workers:
                 text = f"worker processes end before they are ready (exit code {code}); what they wrote says why"
                 self.tell("failed", text=text)
+
+
+def _connects(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=CONNECTING):
+            return True
+    except OSError:
+        return False
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
