@@ -20,6 +20,7 @@ from machines import Sshd
 
 import graphray as gr
 from graphray.cli import main as graphray_cli
+from graphray.executors.events import Printed
 from graphray.executors.ssh.certificates import Authority, context
 from graphray.executors.store.directory import disk_place, sweep
 from graphray.testing import RESOURCES, Capabilities, ExecutorSuite
@@ -450,14 +451,26 @@ def test_lines_and_characters_that_come_in_pieces_are_put_together(cluster, capf
     assert "".join(printed) == "[n1/1] größer als 1 €\n"
 
 
-def test_much_output_stops_nobody_and_stays_nowhere(cluster, capfd):
-    def size():
-        return psutil.Process().memory_info().rss
+@gr.task
+def print_lines(megabytes):
+    for _ in range(megabytes * 1024):
+        sys.stdout.write("x" * 1023 + "\n")
+    return megabytes
+
+
+@pytest.mark.parametrize("write", [shout, print_lines])
+def test_much_output_stops_nobody_and_stays_nowhere(cluster, capfd, write):
+    """What comes faster than it can be shown waits where it is written, and not in memory."""
+
+    def sizes():
+        return [process.memory_info().rss for process in (psutil.Process(), *workers(), *agents())]
 
     with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
-        pool.compute([shout(1), shout(1)])
+        pool.compute([write(1), write(1)])
         capfd.readouterr()
-        before = size()
-        assert pool.compute([shout(20), shout(20)]) == [20, 20]
-        assert size() - before < 60 << 20
+        before = sizes()
+        run = pool.run([write(60), write(60)])
+        assert run.result() == [60, 60]
+        assert max(after - size for after, size in zip(sizes(), before, strict=True)) < 50 << 20
+        assert sum(len(e.text) for e in run.events if isinstance(e, Printed)) < 20 << 20
     capfd.readouterr()

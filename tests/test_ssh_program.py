@@ -11,7 +11,7 @@ import time
 
 import psutil
 import pytest
-from machines import closed_port
+from machines import closed_port, silent_port
 from pythons import make_python
 
 import graphray as gr
@@ -47,6 +47,17 @@ def eventually(condition, patience=20.0):
 
 def gone(pids):
     return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+def test_a_host_that_is_silent_is_not_waited_for(sshd, monkeypatch):
+    """After Ctrl-C, say: there is nothing there that could tidy up."""
+    with silent_port() as port:
+        monkeypatch.setenv("GRAPHRAY_SSH", sshd.make_client(port=port).command)
+        program = Program(Host("n1"), grace=5.0)
+        time.sleep(0.3)
+        began = time.monotonic()
+        program.close()
+        assert time.monotonic() - began < 1.0
 
 
 def test_messages_of_any_size_go_there_and_back(ssh, rng):

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 CONNECTING = 10.0  # seconds that a scheduler has to answer
 BEHIND = 0.005  # seconds after which an answer that was quicker than what the unit said is looked at again
 GREETING = 30.0  # seconds that a worker has to say what it is
+SHOWN = 1 << 18  # characters of what its tasks print after which a worker is told that they are shown
 BETWEEN = 0.2  # seconds between the end of a worker and the news of it
 RETURN = 15.0  # seconds that a nanny has to start a worker again, before what only that could do is refused
 
@@ -535,12 +536,26 @@ class Dask(Executor):
                     self._deadlines[unit.id] = time.monotonic() + timeout, True
         elif kind == "printed":
             self.printed(unit.job if unit is not None else None, name, *words)
+            self._tell_shown(name, len(words[2]))
         elif kind == "emit" and unit is not None:
             try:
                 data = loads(words[1])
             except Exception as error:
                 data = {"unreadable": repr(error)}
             self.emitted(unit.job, name, words[0], data)
+
+    def _tell_shown(self, name: str, size: int) -> None:
+        """What a worker's tasks print is shown: now and then that is told to it, which waits for that."""
+        from graphray.executors.dask import seat
+
+        place = self._places.get(name)
+        if place is None:
+            return
+        place.shown += size
+        if place.shown >= SHOWN:
+            shown, place.shown = place.shown, 0
+            only = [place.home.address]
+            self._client.loop.add_callback(quietly, self._client._run, seat.shown, place.seat, shown, workers=only)
 
     def _hear_abandoned(self, job: Job) -> None:
         for unit in self._core.units.values():

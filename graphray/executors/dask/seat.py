@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from graphray.executors.carried import Module
     from graphray.graph.node import Node
 
+ROOM = (
+    1 << 20
+)  # characters of what is printed that are on their way to the driver; above that, a task that prints waits
+PATIENCE = 10.0  # seconds without a word on these after which it goes on
 PIECE = 8 << 10  # characters of what is printed that travel in one message: the scheduler keeps the last thousand
 
 _seats: dict[str, Seat] = {}  # of this process, also those of other engines
@@ -117,6 +121,8 @@ class Seat:
         self._topic = topic
         self._client = client
         self._said = 0  # messages of the unit in work
+        self._unshown = 0  # characters of what it has printed that the driver has not shown yet
+        self._shown = threading.Condition()
         self._shelf = Shelf(f"graphray-{topic}-{name}")
         page = memoryview(bytearray(marker.SIZE)).cast("q")
         self.runner = Runner(name, self._shelf, page, self._emit)
@@ -162,7 +168,21 @@ class Seat:
     def tell_lines(self, stream: str, text: str) -> None:
         """Something was printed, most likely by the task that is running."""
         for i in range(0, len(text), PIECE):
+            self._wait_for_room(len(text[i : i + PIECE]))
             self._say("printed", self.runner.unit, self.runner.label, stream, text[i : i + PIECE])
+
+    def _wait_for_room(self, size: int) -> None:
+        with self._shown:
+            if threading.get_ident() != self._worker.thread_id:  # that one is needed to hear of it
+                heard = self._shown.wait_for(lambda: self._unshown < ROOM, PATIENCE)
+                self._unshown = self._unshown if heard else 0
+            self._unshown += size
+
+    def shown(self, size: int) -> None:
+        """The driver has shown so much of what was printed."""
+        with self._shown:
+            self._unshown = max(0, self._unshown - size)
+            self._shown.notify_all()
 
     def _emit(self, node: Node, data: dict[str, Any]) -> None:
         self._say("emit", self.runner.unit, node.label, [bytes(f) for f in dumps(data)])
@@ -229,6 +249,13 @@ def recall(seat: str, unit: int, cancelled: bool) -> list[int] | bool | None:
     """See `Runner.recall`; None too where the seat is not there."""
     found = _seats.get(seat)
     return found.runner.recall(unit, cancelled) if found is not None else None
+
+
+def shown(seat: str, size: int) -> None:
+    """See `Seat.shown`."""
+    found = _seats.get(seat)
+    if found is not None:
+        found.shown(size)
 
 
 def leave(seats: Sequence[str]) -> None:

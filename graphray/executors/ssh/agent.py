@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 PIECE = 32 << 10  # bytes of output in one message
 STARTS = 3  # times in a row that a worker may end before it is ready
 PATIENCE = 2.0  # seconds that workers have to end
+ROOM = 4 << 20  # characters of output that are on their way to the driver; above that, those wait that write more
 CONNECTING = 3.0  # seconds that a connection may take
 MUST_AGREE = ("graphray", "distributed", "cloudpickle")  # packages whose versions have to be those of the driver
 
@@ -61,6 +63,8 @@ class Agent:
         self.false_starts = 0
         self.ending = False
         self.lock = threading.RLock()
+        self.unshown = 0  # characters of output that the driver has not shown yet
+        self.shown = threading.Condition()
 
     def serve(self) -> None:
         """Do as the driver says, until it is gone."""
@@ -84,8 +88,9 @@ class Agent:
 
     def end(self) -> None:
         """End the workers: politely, then by SIGKILL."""
-        with self.lock:
+        with self.lock, self.shown:
             self.ending = True
+            self.shown.notify_all()
             workers = list(self.workers.values())
         for process in workers:
             with contextlib.suppress(OSError):
@@ -150,6 +155,12 @@ class Agent:
             self.retired.add(worker)
             self._spawn(accelerators, place)
 
+    def _do_shown(self, size: int) -> None:
+        """The driver has shown so much of the output."""
+        with self.shown:
+            self.unshown -= size
+            self.shown.notify_all()
+
     def _do_ready(self, worker: str) -> None:
         """A worker has been heard of by the driver."""
         self.ready.add(worker)
@@ -192,11 +203,17 @@ class Agent:
 
         source = getattr(process, stream)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two pieces, and a line
-        lines = Lines(source, lambda text: self.tell("output", worker=name, stream=stream, text=text))
+        lines = Lines(source, functools.partial(self._hand_on, name, stream))
         with contextlib.suppress(OSError, ValueError):
             while part := source.read1(PIECE):
                 lines.write(decoder.decode(part))
             lines.end()
+
+    def _hand_on(self, name: str, stream: str, text: str) -> None:
+        with self.shown:
+            self.shown.wait_for(lambda: self.unshown < ROOM or self.ending)
+            self.unshown += len(text)
+        self.tell("output", worker=name, stream=stream, text=text)
 
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         _, status, usage = os.wait4(process.pid, 0)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from graphray.executors.dask.remote import Remote
 
 HELLO = 30.0  # seconds that a node has to say that it is there
+SHOWN = 1 << 18  # characters of its output after which a node is told that they are shown
 EXIT = 2.0  # seconds to wait for the agent's word on how a worker ended
 
 
@@ -44,6 +45,7 @@ class Node:
         self.resources: dict[str, Any] = {}
         self.link: Link | None = None
         self.about: Mapping[str, Any] = {}
+        self.shown = 0  # characters of its output, since it was last told
         self.exits: dict[str, tuple[int, int, bool]] = {}  # of its workers: code, memory, whether it had been ready
         self.heard: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()  # until it has joined
         self.lock = threading.Lock()  # of these two
@@ -326,7 +328,7 @@ class SSH(Dask):
 
     def _take(self, node: Node, kind: str, content: dict[str, Any]) -> None:
         if kind == "output":
-            self._say(("wrote", content["worker"], content["stream"], content["text"]))
+            self._say(("wrote", node, content["worker"], content["stream"], content["text"]))
         elif kind == "exited":
             node.exits[content["worker"]] = content["code"], content["memory"], content["ready"]
             if not content["again"]:
@@ -340,8 +342,12 @@ class SSH(Dask):
         elif kind == "failed":
             self._say(("node_gone", node, HostError(f"{node.name}: {content['text']}", host=node.host)))
 
-    def _hear_wrote(self, worker: str, stream: str, text: str) -> None:
+    def _hear_wrote(self, node: Node, worker: str, stream: str, text: str) -> None:
         self.printed(None, worker, "", stream, text)
+        node.shown += len(text)
+        if node.shown >= SHOWN and node.link is not None:
+            shown, node.shown = node.shown, 0
+            node.link.send("shown", size=shown)
 
     def _hear_fewer(self, node: Node) -> None:
         """One of its workers would not start, again and again, and is not tried any more."""
