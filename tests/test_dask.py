@@ -13,6 +13,8 @@ import time
 
 import numpy as np
 import pytest
+from cluster_tasks import add, big, notes
+from waiting import until
 
 import graphray as gr
 from graphray.executors.dask.seat import Shelf
@@ -77,19 +79,6 @@ class TestDask(ExecutorSuite):
 
 
 @gr.task
-def big(i, path):
-    with open(path, "a") as file:
-        file.write(f"{i} {os.getpid()}\n")
-    return np.full(100_000, float(i))
-
-
-@gr.task
-def add(*arrays, seconds=0.0):
-    time.sleep(seconds)
-    return sum(float(a.sum()) for a in arrays)
-
-
-@gr.task
 def end_process(i):
     os._exit(3)
 
@@ -99,24 +88,17 @@ def both(i):
     return threading.current_thread().name, gr.context().worker, np.full(50_000, i)
 
 
-def until(true, patience=20.0):
-    deadline = time.monotonic() + patience
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
-
-
 def test_results_that_were_lost_with_a_worker_are_made_again(cluster, tmp_path):
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.Dask(cluster) as pool:
-        run = pool.run(add(*[big(i, str(notes)) for i in range(40)], seconds=2.0))
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) >= 80)
-        made = {int(line.split()[1]) for line in notes.read_text().splitlines()}
+        run = pool.run(add(*[big(i, path) for i in range(40)], seconds=2.0))
+        assert until(lambda: len(notes(path)) >= 40)
+        made = {pid for _, pid in notes(path)}
         assert len(made) == 2
         time.sleep(0.3)
         os.kill(made.pop(), signal.SIGKILL)
         assert run.result(60) == 100_000 * sum(range(40))
-    assert len(notes.read_text().splitlines()) <= 80
+    assert len(notes(path)) <= 80
 
 
 def test_a_task_that_kills_its_workers_fails_alone(cluster):

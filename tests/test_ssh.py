@@ -13,10 +13,11 @@ import time
 import traceback
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
+from cluster_tasks import add, big, notes
 from machines import Sshd
+from waiting import until
 
 import graphray as gr
 from graphray.cli import main as graphray_cli
@@ -61,20 +62,6 @@ class TestSSH(ExecutorSuite):
 
 
 @gr.task
-def big(i, path=None):
-    if path is not None:
-        with open(path, "a") as file:
-            file.write(f"{i}\n")
-    return np.full(100_000, float(i))
-
-
-@gr.task
-def add(*arrays, seconds=0.0):
-    time.sleep(seconds)
-    return sum(float(a.sum()) for a in arrays)
-
-
-@gr.task
 def where(seconds=0.0):
     time.sleep(seconds)
     return gr.context().worker.split("/")[0], os.getpid(), time.time()
@@ -99,29 +86,22 @@ def running(module: str) -> list[psutil.Process]:
     return found
 
 
-def until(true, patience=10.0):
-    deadline = time.monotonic() + patience
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
-
-
 @pytest.mark.parametrize("whom", ["worker", "agent"])
 def test_results_that_were_lost_are_made_again(cluster, tmp_path, whom):
     """A worker, or a whole machine, goes with its results when all are made and the last step is waited for."""
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
-        slow = add(*[big(i, str(notes)) for i in range(40)], seconds=2.0)
-        also = add(*[big(i, str(notes)) for i in range(40, 80)], seconds=2.0)
+        slow = add(*[big(i, path) for i in range(40)], seconds=2.0)
+        also = add(*[big(i, path) for i in range(40, 80)], seconds=2.0)
         last = gr.call(lambda a, b: a + b, slow, also)
         run = pool.run(last)
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) >= 80)
+        assert until(lambda: len(notes(path)) >= 80)
         time.sleep(0.5)
         assert len(workers()) == 2
         victim = workers()[0] if whom == "worker" else agents()[0]
         victim.kill()
         assert run.result(timeout=60) == 100_000 * sum(range(80))
-    repeated = len(notes.read_text().split()) - 80
+    repeated = len(notes(path)) - 80
     assert 0 <= repeated <= 60, repeated
 
 
@@ -166,22 +146,22 @@ def test_machines_come_and_go_during_a_run(cluster):
 
 
 def test_results_move_before_a_machine_goes(cluster, tmp_path):
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
-        last = add(*[big(i, str(notes)) for i in range(40)], seconds=3.0)
+        last = add(*[big(i, path) for i in range(40)], seconds=3.0)
         run = pool.run(last)
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) == 40)
+        assert until(lambda: len(notes(path)) == 40)
         time.sleep(0.5)
         (busy,) = {w.split("/")[0] for w in pool._core.units}
         pool.remove("n1" if busy == "n2" else "n2")
         assert run.result(60) == 100_000 * sum(range(40))
-    assert len(notes.read_text().split()) == 40
+    assert len(notes(path)) == 40
 
 
 DRIVER = """
 import sys, time
 import graphray as gr
-from test_ssh import add, big
+from cluster_tasks import add, big
 
 with gr.executors.SSH(["n1", "n2"], workers=2) as pool:
     pool.compute(add(*[big(i) for i in range(8)]))

@@ -7,26 +7,17 @@ import time
 
 import numpy as np
 import pytest
+from cluster_tasks import add, big, notes
 from machines import Proxy
-from test_ssh import is_refused, until
+from test_ssh import is_refused
+from waiting import until
 
 import graphray as gr
 from graphray.executors.ssh.certificates import context
 
 
-@gr.task
 def part(i, path=None):
-    if path is not None:
-        with open(path, "a") as file:
-            file.write(f"{i}\n")
-    time.sleep(0.01)
-    return np.full(50_000, float(i))
-
-
-@gr.task
-def add(*arrays, seconds=0.0):
-    time.sleep(seconds)
-    return sum(float(a.sum()) for a in arrays)
+    return big(i, path, size=50_000, seconds=0.01)
 
 
 @gr.task
@@ -88,15 +79,15 @@ def test_on_each_machine_only_ssh_and_workers_listen_and_they_refuse_strangers(n
 @pytest.mark.parametrize("how", ["kill", "cut"])
 def test_a_machine_is_lost_in_mid_run(net, tmp_path, how):
     """Killed, its connections end at once. With its cable pulled nobody is told: that has to be found out."""
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.SSH("m1,m2,m3", workers=1) as pool:
         pool.compute(add())
         assert until(lambda: len(pool._places) == 3)
-        run = pool.run(add(*[part(i, str(notes)) for i in range(300)]))
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) > 100)
+        run = pool.run(add(*[part(i, path) for i in range(300)]))
+        assert until(lambda: len(notes(path)) > 100)
         getattr(net["m2"], how)()
         assert run.result(timeout=90) == 50_000 * sum(range(300))
-        repeated = len(notes.read_text().split()) - 300
+        repeated = len(notes(path)) - 300
         assert repeated <= 200
         assert set(pool.compute([where() for _ in range(40)])) == {"m1", "m3"}
 
