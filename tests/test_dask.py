@@ -22,9 +22,12 @@ from graphray.testing import Capabilities, ExecutorSuite
 
 CLUSTER = """
 import sys
+import dask
 from distributed import LocalCluster
 
 if __name__ == "__main__":
+    # It closes the nanny of a worker that was lost some time ago, if that is just being started for the second time.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
     options = {"n_workers": int(sys.argv[1]), "threads_per_worker": int(sys.argv[2])}
     with LocalCluster(dashboard_address=None, host="127.0.0.1", **options) as cluster:
         print(cluster.scheduler_address, flush=True)
