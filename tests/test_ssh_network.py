@@ -164,6 +164,25 @@ def test_a_machine_that_leaves_gives_its_results_to_one_that_it_cannot_reach(iso
     assert run.summary()["tasks"]["named"]["calls"] == 40
 
 
+def test_machines_that_lose_sight_of_each_other_go_on_through_the_driver(net):
+    with gr.executors.SSH("m1,m2", workers=1) as pool:
+        pool.compute(add())
+        assert until(lambda: len(pool._places) == 2)
+        for name in ("m1", "m2"):
+            net[name].isolate()
+        assert pool.run(both(*[named(i) for i in range(40)])).result(60) == ({"m1", "m2"}, 50_000 * sum(range(40)))
+
+
+def test_workers_that_the_driver_cannot_reach_are_an_error(net, monkeypatch):
+    machine = net["m1"]
+    monkeypatch.setenv("GRAPHRAY_SSH", machine.bastion().command)
+    machine.cut()
+    began = time.monotonic()
+    with gr.executors.SSH("m1", workers=1) as pool, pytest.raises(gr.HostError, match="cannot connect to its workers"):
+        pool.compute(add())
+    assert time.monotonic() - began < 30
+
+
 def test_a_gang_says_who_cannot_reach_whom(isolated):
     with pytest.raises(OSError, match=r"cannot meet: m[12] cannot connect to m[12]"):
         isolated.run(gr.gang(lambda gang: gang.rank, size=2)).result(30)

@@ -181,6 +181,8 @@ class Dask(Executor):
                 GREETING,
             )
             self._say(("greeted", home, answers[home.address]))
+        except TimeoutError:
+            self._say(("refused", home, HostError(f"it has not answered for {GREETING:.0f} s")))
         except Exception as error:
             self._say(("refused", home, error))
 

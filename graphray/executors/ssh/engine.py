@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 HELLO = 30.0  # seconds that a node has to say that it is there
 SHOWN = 1 << 18  # characters of its output after which a node is told that they are shown
+STUCK = 5.0  # seconds that a unit's inputs may take before it is tried whether its node can still reach the others
+LOOK = 2.0  # seconds between looks for such
+REACH = 10.0  # seconds that a connection from here to a worker may take
 EXIT = 2.0  # seconds to wait for the agent's word on how a worker ended
 
 
@@ -114,6 +118,7 @@ class SSH(Dask):
         self._nodes = [Node(h) for h in parse_hosts(hosts, **self._for_all)]
         self._listen = listen
         self._walls = Walls()
+        self._look_again = 0.0
         self._scheduler: Any = None
         self._authority: Any = None
         self._undo = contextlib.ExitStack()
@@ -295,7 +300,7 @@ class SSH(Dask):
         if node is not None and self._walls.around(node.name):
             known = self._values.known(list(self._runs))
             stays = next(address for address in list(self._homes) if address not in leaving)
-            await self._values.bring(known, stays, lambda address: address not in leaving)
+            await self._values.move(known, stays, lambda address: address not in leaving)
         await self._client.scheduler.retire_workers(workers=leaving, close_workers=False)
 
     def _expect(self, node: Node, kind: str, deadline: float) -> dict[str, Any]:
@@ -380,6 +385,18 @@ class SSH(Dask):
         host = home.name.rpartition("/")[0]
         return next((n for n in self._nodes if n.name == host), None)
 
+    async def _greet(self, home: Home) -> None:
+        """See that results can come from there, first."""
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(*_door(home.address)), REACH)
+            writer.close()
+        except (OSError, TimeoutError) as error:
+            why = getattr(error, "strerror", None) or f"no answer for {REACH:.0f} s"
+            text = f"this machine cannot connect to its workers at {home.address} ({why}): their ports have to be open"
+            self._say(("refused", home, HostError(text)))
+            return
+        await super()._greet(home)
+
     def _hear_greeted(self, home: Home, found: Mapping[str, Any]) -> None:
         """A worker is ready; it joins once it is known which other nodes it can exchange results with."""
         node = self._node_of(home)
@@ -396,8 +413,32 @@ class SSH(Dask):
         self._let_in()
 
     def _hear_tried(self, node: Node, other: str, open: bool) -> None:
-        self._walls.tried(node.name, other, open)
+        if self._walls.tried(node.name, other, open):
+            for unit in self._waiting_for_inputs(0.0):
+                future = self._futures.get(unit.id)
+                if future is not None and self._node_of(self._places[unit.worker].home) is node:
+                    self._client.loop.add_callback(quietly, self._client._cancel, [future])  # it comes back, and anew
         self._let_in()
+
+    def _end_late(self) -> float | None:
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + LOOK
+            stuck = {self._node_of(self._places[u.worker].home) for u in self._waiting_for_inputs(STUCK)}
+            for node in stuck:
+                if node is not None and node.link is not None:
+                    for end, door in self._walls.ways_from(node.name):
+                        node.link.send("try", node=end, address=door[0], port=door[1])
+        return super()._end_late()
+
+    def _waiting_for_inputs(self, seconds: float) -> list[Unit]:
+        """Units that have not begun for so long, though their workers have nothing else to do."""
+        since = time.perf_counter() - seconds
+        return [
+            unit
+            for worker, unit in self._core.units.items()
+            if unit.started < since and worker in self._places and self._places[worker].unit != unit.id
+        ]
 
     def _let_in(self) -> None:
         for node in self._nodes:
@@ -409,24 +450,29 @@ class SSH(Dask):
     def _submit(
         self, unit: Unit, place: Place, frames: Sequence[bytes], inputs: list[Remote], modules: Sequence[Module]
     ) -> None:
-        submit = functools.partial(super()._submit, unit, place, frames, inputs, modules)
+        def submit(inputs: list[Remote]) -> None:
+            super(SSH, self)._submit(unit, place, frames, inputs, modules)
+
         node = self._node_of(place.home)
         if inputs and node is not None and self._walls.around(node.name):
             self._client.loop.add_callback(self._bring, node, unit, place, inputs, submit)
         else:
-            submit()
+            submit(inputs)
 
     async def _bring(
-        self, node: Node, unit: Unit, place: Place, inputs: list[Remote], submit: Callable[[], None]
+        self, node: Node, unit: Unit, place: Place, inputs: list[Remote], submit: Callable[[list[Remote]], None]
     ) -> None:
         """Have what a unit needs and its worker cannot fetch go through this process first."""
         with contextlib.suppress(Exception):  # one is lost, which is found when the unit is to run
-            await self._values.bring(inputs, place.home.address, functools.partial(self._reaches, node))
-        self._say(("brought", unit, place, submit))
+            reach = functools.partial(self._reaches, node)
+            inputs = await self._values.within_reach(inputs, place.home.address, reach)
+        self._say(("brought", unit, place, inputs, submit))
 
-    def _hear_brought(self, unit: Unit, place: Place, submit: Callable[[], None]) -> None:
+    def _hear_brought(
+        self, unit: Unit, place: Place, inputs: list[Remote], submit: Callable[[list[Remote]], None]
+    ) -> None:
         if self._units.get(unit.id) is unit and self._places.get(unit.worker) is place:  # it is still wanted there
-            submit()
+            submit(inputs)
 
     def _reaches(self, node: Node, address: str) -> bool:
         """Whether the workers of a node can connect to one."""

@@ -1,7 +1,8 @@
 """Walls: which nodes cannot connect to which others. What one of these has goes to the other through the driver.
 
 Before the workers of a node take part, its agent tries to connect to a worker of every other node, and theirs to one of
-its own. Where that does not work in one of the two directions, there is a wall in that direction.
+its own. Where that does not work in one of the two directions, there is a wall in that direction. Where work does not
+begin although its worker is free, the ways from there are tried again.
 """
 
 from __future__ import annotations
@@ -25,11 +26,17 @@ class Walls:
         self._asked.update([(start, end) for start, end, _ in ways])
         return ways
 
-    def tried(self, start: str, end: str, open: bool) -> None:
-        """A way was tried."""
+    def ways_from(self, node: str) -> list[tuple[str, tuple[str, int]]]:
+        """Where there is a way to from a node, as far as is known, and at which door."""
+        return [(end, door) for end, door in self._doors.items() if end != node and not self.bar(node, end)]
+
+    def tried(self, start: str, end: str, open: bool) -> bool:
+        """A way was tried; whether it is closed, and was not before."""
         self._asked.discard((start, end))
-        if not open and start in self._doors and end in self._doors:
-            self._closed.add((start, end))
+        if open or start not in self._doors or end not in self._doors or self.bar(start, end):
+            return False
+        self._closed.add((start, end))
+        return True
 
     def leave(self, node: str) -> None:
         """A node is gone."""
