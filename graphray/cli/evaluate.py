@@ -49,7 +49,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--env", metavar="ENV", help="what it has to be trained in; else it is refused")
     duration = parser.add_mutually_exclusive_group()
     duration.add_argument("--episodes", type=whole_number, metavar="N", help="how many; default: 10")
-    duration.add_argument("--steps", type=whole_number, metavar="N", help="whole episodes, until so many steps are made")
+    duration.add_argument(
+        "--steps", type=whole_number, metavar="N", help="whole episodes, until so many steps are made"
+    )
     parser.add_argument("--video-dir", metavar="DIR", help="write a video of each episode there: GIF, MP4 with ffmpeg")
     parser.add_argument("--explore", action="store_true", help="draw actions as in training")
     parser.add_argument("--seed", type=integer, metavar="N", help="of the episodes; default: that of the training")
@@ -84,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
     for line in _lines(rewards, lengths):
         put(line)
     spread = "" if margin is None else f" ± {margin:.6g}"
-    put(f"mean reward {mean:.6g}{spread}{' (95 %)' if spread else ''} in {_amount(len(rewards))}, length {_mean(lengths):.6g}")
+    put(
+        f"mean reward {mean:.6g}{spread}{' (95 %)' if spread else ''} in {_amount(len(rewards))}, length {_mean(lengths):.6g}"
+    )
     if args.video_dir is not None:
         put(f"videos in {args.video_dir}")
     return OK
@@ -134,7 +138,10 @@ def _entries(about: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _lines(rewards: Sequence[float], lengths: Sequence[int]) -> Iterable[str]:
-    rows = [(str(i), f"{reward:.6g}", f"{length:,}") for i, (reward, length) in enumerate(zip(rewards, lengths, strict=True))]
+    rows = [
+        (str(i), f"{reward:.6g}", f"{length:,}")
+        for i, (reward, length) in enumerate(zip(rewards, lengths, strict=True))
+    ]
     head = ("episode", "reward", "length")
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):

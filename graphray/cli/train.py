@@ -85,7 +85,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--dir", metavar="DIR", help="where results go; default: ~/graphray_results")
     parser.add_argument("--resume", action="store_true", help="go on with the latest run of each, where there is one")
     parser.add_argument("--num-samples", type=whole_number, metavar="N", help="runs of each, with different seeds")
-    parser.add_argument("--checkpoint-freq", type=whole_number, metavar="N", help="a checkpoint after every N iterations")
+    parser.add_argument(
+        "--checkpoint-freq", type=whole_number, metavar="N", help="a checkpoint after every N iterations"
+    )
     parser.add_argument("--keep-checkpoints-num", type=whole_number, metavar="N", help="keep the latest N of them")
     parser.add_argument(
         "--executor",

@@ -108,9 +108,7 @@ class Table:
         about = f"{self._names[number]}: {self._status[number]}"
         if not self._rows[number]:
             return about
-        return (
-            f"{about}, iteration {iteration}, {steps} steps, reward {reward}, length {length}, {speed} steps/s, {seconds}"
-        )
+        return f"{about}, iteration {iteration}, {steps} steps, reward {reward}, length {length}, {speed} steps/s, {seconds}"
 
     def _figures(self, number: int) -> tuple[str, ...]:
         row = self._rows[number]

@@ -107,7 +107,9 @@ def read(path: str) -> dict[str, Any]:
         if not isinstance(entry, dict):
             known = name in Experiment.__dataclass_fields__
             hint = f"; put a name above {name!r}, and indent what belongs to it" if known else ""
-            raise ExperimentError(f"{path}: {name}: an experiment has entries such as run, env, stop; not {entry!r}{hint}")
+            raise ExperimentError(
+                f"{path}: {name}: an experiment has entries such as run, env, stop; not {entry!r}{hint}"
+            )
     return document
 
 
@@ -174,7 +176,9 @@ def trials_of(name: str, entry: Mapping[str, Any], source: str = "") -> list[Tri
 def _samples(each: list[Variant], count: int, where: str) -> Iterator[Variant]:
     for variant in each:
         if count > 1 and "seed" in variant.varied:
-            raise ExperimentError(f"{where}: num_samples gives each run a seed of its own, and so does {SEARCH} of seed")
+            raise ExperimentError(
+                f"{where}: num_samples gives each run a seed of its own, and so does {SEARCH} of seed"
+            )
         for sample in range(count):
             if count == 1:
                 yield variant

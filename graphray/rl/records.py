@@ -141,9 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: "nan" if value is None else value for name, value in flat(row).items() if not isinstance(value, list)
-    }
+    return {name: "nan" if value is None else value for name, value in flat(row).items() if not isinstance(value, list)}
 
 
 def _replace(path: str, text: str) -> None:

@@ -200,7 +200,11 @@ def train(
 
 
 def _trained(
-    trial: Trial, directory: str, executor: Any, report: Callable[[dict[str, Any]], None] | None, halt: Callable[[], bool]
+    trial: Trial,
+    directory: str,
+    executor: Any,
+    report: Callable[[dict[str, Any]], None] | None,
+    halt: Callable[[], bool],
 ) -> Outcome:
     from graphray import rl
 

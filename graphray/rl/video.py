@@ -69,7 +69,9 @@ class Recorder:
         inner: Any = unwrapped(live)
         frame = np.asarray(inner.render(mode="rgb_array") if _is_old(inner) else inner.render())
         if frame.ndim != 3 or frame.shape[2] not in (3, 4):
-            raise ValueError(f"an environment drew an array of shape {frame.shape}, which is no picture (height, width, 3)")
+            raise ValueError(
+                f"an environment drew an array of shape {frame.shape}, which is no picture (height, width, 3)"
+            )
         picture = np.ascontiguousarray(frame[:, :, :3], np.uint8)
         self._frames.setdefault(number, []).append((zlib.compress(picture, 1), picture.shape))
 
