@@ -6,7 +6,7 @@ import argparse
 import sys
 
 import graphray
-from graphray.cli import cache, evaluate, nodes, replay, run, show, train
+from graphray.cli import cache, evaluate, nodes, plot, replay, rl, run, show, train
 from graphray.cli.errors import BROKEN_PIPE, FAILED, INTERRUPTED, USAGE, TaskFailed, UsageError, listing, suggestion
 from graphray.cli.streams import flush_stdout, give_up_stdout, open_standard_streams, say
 
@@ -24,6 +24,8 @@ COMMANDS = {
     "nodes": nodes,
     "train": train,
     "evaluate": evaluate,
+    "plot": plot,
+    "rl": rl,
 }
 
 EXAMPLES = """\
