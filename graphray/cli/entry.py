@@ -6,7 +6,7 @@ import argparse
 import sys
 
 import graphray
-from graphray.cli import cache, nodes, replay, run, show
+from graphray.cli import cache, evaluate, nodes, plot, replay, rl, run, show, train
 from graphray.cli.errors import BROKEN_PIPE, FAILED, INTERRUPTED, USAGE, TaskFailed, UsageError, listing, suggestion
 from graphray.cli.streams import flush_stdout, give_up_stdout, open_standard_streams, say
 
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 # The commands by name, in the order in which the help lists them.
-COMMANDS = {"run": run, "show": show, "cache": cache, "replay": replay, "nodes": nodes}
+COMMANDS = {
+    "run": run,
+    "show": show,
+    "cache": cache,
+    "replay": replay,
+    "nodes": nodes,
+    "train": train,
+    "evaluate": evaluate,
+    "plot": plot,
+    "rl": rl,
+}
 
 EXAMPLES = """\
 examples:
@@ -27,6 +37,7 @@ examples:
   graphray cache ls                       results that were kept
   graphray replay FILE --pdb              a call that failed, in the debugger
   graphray nodes check alice@a,b          machines to join over SSH
+  graphray train PPO CartPole-v1          train an agent
 """
 
 
@@ -74,6 +85,7 @@ def _run(arguments: Sequence[str]) -> int:
         return end.status
     if unknown:
         raise UsageError(_unknown(unknown[0], args.parser))
+    args.arguments = list(arguments)
     return int(args.run(args))
 
 
@@ -135,4 +147,5 @@ def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:
     near = suggestion(name, options, likeness=0.75)
     if near or "--set" not in options or not name.startswith("--"):
         return f"there is no option {name}{near or f' (see {parser.prog} --help)'}"
-    return f"there is no option {name}; a parameter of the pipeline is given with: --set {name[2:]}={value or 'VALUE'}"
+    what = parser.get_default("settable") or "the pipeline"
+    return f"there is no option {name}; a parameter of {what} is given with: --set {name[2:]}={value or 'VALUE'}"

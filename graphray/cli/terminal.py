@@ -1,4 +1,4 @@
-"""The moving line of a run on a terminal, kept below whatever tasks print meanwhile."""
+"""The moving line of a run on a terminal (or its lines), kept below whatever tasks print meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST = 65536  # bytes without an end of line that are shown all the same
 class Screen:
     """The stream a progress display writes its line to, and through which everything else on the terminal goes.
 
-    What is printed takes the line away; the display draws it again, below.
+    What is printed takes the line away; the display draws it again, below. It may be a block of several lines.
     """
 
     def __init__(self, fd: int) -> None:
@@ -40,8 +40,9 @@ class Screen:
                 text = "\n" if self._line else ""
                 self._line = ""
             else:
-                self._line = text.removeprefix(CLEAR)[: self._columns() - MARGIN]
-                text = ("\n" if self._midline else "") + CLEAR + self._line
+                before, room = self._line, self._columns() - MARGIN
+                self._line = "\n".join([_cut(line, room) for line in text.removeprefix(CLEAR).split("\n")])
+                text = ("\n" if self._midline else "") + _taking_away(before) + self._line
             self._midline = False
             _write(self._fd, text.encode("utf-8", "replace"))
 
@@ -79,7 +80,7 @@ class Screen:
         with self._lock:
             line, self._line = self._line, ""
             if line:
-                _write(self._fd, CLEAR.encode())
+                _write(self._fd, _taking_away(line).encode())
             write()
             self._midline = not ended
             if again and line and ended:
@@ -205,6 +206,27 @@ class _Above:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _taking_away(line: str) -> str:
+    """What takes a line, or a block of lines, off the terminal when the cursor is in its last one."""
+    return CLEAR + "\x1b[A\x1b[K" * line.count("\n")
+
+
+def _cut(line: str, room: int) -> str:
+    """A line of at most so many columns; a colour takes none."""
+    if "\x1b" not in line:
+        return line[:room]
+    import re
+
+    parts, left = [], room
+    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
+        if part.startswith("\x1b"):
+            parts.append(part)
+        else:
+            parts.append(part[:left])
+            left -= len(parts[-1])
+    return "".join(parts)
 
 
 def _is_terminal(fd: int) -> bool:

@@ -250,7 +250,7 @@ class Config:
     render_env: Any = option(False, "Show the first environment in a window.", flag)
     record_env: Any = option(
         None,
-        "Write videos of evaluation episodes into this directory.",
+        "Write a video of the first episode of each evaluation into this directory.",
         optional(text),
         kind="a directory, or None",
         rllib=False,

@@ -158,9 +158,14 @@ def described(source: Any, env_config: Mapping[str, Any] | None = None) -> Envir
     return Environment(found, arguments, ObservationLayout((0,), "float32", ()), ActionLayout((), ()), "replay")
 
 
-def make(env: Environment) -> LiveEnv:
-    """A new live environment. It has not been reset yet; its time limit is the rollout's to keep."""
-    live: Any = bare(construct(env))[0]
+def make(env: Environment, **more: Any) -> LiveEnv:
+    """A new live environment. It has not been reset yet; its time limit is the rollout's to keep.
+
+    Args:
+        env: as it was registered.
+        more: further keyword arguments of what makes it, such as `render_mode`.
+    """
+    live: Any = bare(construct(env, **more))[0]
     if env.old_gym:
         live = OldGym(live)
     return FrameStack(live, env.framestack) if env.framestack > 1 else live

@@ -8,7 +8,35 @@ from typing import Any
 
 from graphray.rl.training import Step
 
-__all__ = ["pretty_print", "summary"]
+__all__ = ["NAMES", "flat", "pretty_print", "summary"]
+
+NAMES = (
+    "episode_reward_mean",
+    "episode_reward_min",
+    "episode_reward_max",
+    "episode_len_mean",
+    "episodes_this_iter",
+    "episodes_total",
+    "timesteps_this_iter",
+    "timesteps_total",
+    "training_iteration",
+    "time_this_iter_s",
+    "time_total_s",
+    "evaluation",
+    "info",
+)
+"""What there is in the result of an iteration; in `evaluation` and `info` is more, such as `info/learner/kl`."""
+
+
+def flat(result: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """A result without levels: `evaluation/episode_reward_mean` for what was one deeper."""
+    found: dict[str, Any] = {}
+    for name, value in result.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{above}{name}/")
+        else:
+            found[f"{above}{name}"] = value
+    return found
 
 
 def summary(step: Step) -> dict[str, Any]:

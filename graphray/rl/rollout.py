@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -48,12 +48,11 @@ class Policy(Protocol):
     def noise(self, key: keys.Key) -> NDArray[Any]:
         """All the randomness of actions whose keys are (…, 2), as an array (…, n)."""
 
-    def act(
-        self, params: Any, observation: NDArray[Any], memory: NDArray[Any], noise: Any
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Flat actions (B, n), the parameters of the distributions they come from (B, …), and what it remembers then.
+    def acting(self, params: Any) -> Callable[..., tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """A function from observations (B, …), what it remembers (B, m) and noise to what it does.
 
-        Without noise (None), the best actions.
+        That is flat actions (B, n), the parameters of the distributions they come from (B, …), and what it remembers
+        then. Without noise (None), the best actions.
         """
 
 
@@ -125,6 +124,7 @@ def rollout(
     recorded: list[NDArray[Any]] = []
     behaviour: list[NDArray[Any]] = []
     running: Any = range(count)
+    act = policy.acting(params)
 
     for t in itertools.count():
         if t >= steps and complete:
@@ -136,7 +136,7 @@ def rollout(
             noise = _padded(policy.noise(step_keys(cursor._replace(step=cursor.step + t), ahead)), axis=1)
         if policy.sequence and t % policy.sequence == 0:
             recorded.append(memory[:count].copy())
-        action, distribution, memory = policy.act(params, block, memory, None if noise is None else noise[t % ahead])
+        action, distribution, memory = act(block, memory, None if noise is None else noise[t % ahead])
         behaviour.append(distribution[:count])
         ended = shard.step(t, action[:count], running, block)
         if ended:
@@ -314,7 +314,7 @@ class _Shard:
         terminated = np.asarray(self.terminated, np.bool_).reshape(shape)
         truncated = np.asarray(self.truncated, np.bool_).reshape(shape)
         valid = np.asarray(self.valid, np.bool_).reshape(shape)
-        action = np.stack(self.action)
+        action = np.stack(self.action).astype(env.action.dtype, copy=False)
         done = terminated | truncated
         episode_return, return_so_far = _running(cursor.episode_return, reward, done)
         episode_length, length_so_far = _running(cursor.episode_length, valid.astype(np.int64), done)

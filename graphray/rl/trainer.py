@@ -150,7 +150,17 @@ class Algorithm:
         fragment = config.rollout_fragment_length or steps
         return -(-steps // fragment) * fragment, 1
 
-    def _register(self, config: configuration.Config) -> Environment:
+    @classmethod
+    def check(cls, config: configuration.Config) -> None:
+        """Whether it could be made with a configuration: the environment is there, and suits the algorithm.
+
+        Raises:
+            ConfigError, TypeError, ValueError: it could not.
+        """
+        cls.make_plan(config, cls._register(config, probe=False))
+
+    @classmethod
+    def _register(cls, config: configuration.Config, probe: bool = True) -> Environment:
         model = config.whole_model()
         return register(
             config.env,
@@ -158,6 +168,7 @@ class Algorithm:
             horizon=config.horizon,
             framestack=model["framestack"],
             sequence_length=model["sequence_length"],
+            probe=probe,
         )
 
     def hyper(self) -> dict[str, Any]:
@@ -247,12 +258,15 @@ class Algorithm:
             self.save(os.path.join(dir, f"checkpoint_{self.state.progress.iterations:06d}"))
         return result
 
-    def evaluate(self, checkpoint: str | None = None, *, episodes: int | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, checkpoint: str | None = None, *, episodes: int | None = None, video_dir: str | None = None
+    ) -> dict[str, Any]:
         """Play episodes of the policy's best actions, in environments of their own.
 
         Args:
             checkpoint: play its policy; the algorithm stays as it was.
             episodes: how many; None: what the configuration's `evaluation_duration` says.
+            video_dir: write a video of each episode there; None: of the first one where `record_env` says.
 
         Returns:
             `episode_reward_mean` (`_min`, `_max`), `episode_len_mean`, `episodes`, and `hist_stats` with each episode's
@@ -268,20 +282,29 @@ class Algorithm:
         parts = config.evaluation_num_workers or max(1, config.num_workers)
         weights = self.weights(self.plan, state)
         key = keys.fold_in(keys.root(config.seed), EVALUATION)
-        task, policy_node = gr.task(_play), gr.value(self.plan.policy)
+        policy_node = gr.value(self.plan.policy)
+        recorded = self._recorded(state, video_dir)
+        task = gr.task(pure=recorded is None)(_play)
+        more = {"key": key, "explore": explore, "recorded": recorded}
         played: list[tuple[float, int]] = []
         steps = 0
         while True:
             count = number or parts
             index = np.array_split(np.arange(len(played), len(played) + count), min(parts, count))
-            chunks = self.compute(
-                gr.map(task, index, env=gr.value(env), policy=policy_node, params=weights, key=key, explore=explore)
-            )
+            chunks = self.compute(gr.map(task, index, env=gr.value(env), policy=policy_node, params=weights, **more))
             for chunk in chunks:
                 played += zip(chunk.total.tolist(), chunk.length.tolist(), strict=True)
                 steps += int(chunk.length.sum())
             if number or steps >= config.evaluation_duration:
                 return _evaluated(played)
+
+    def _recorded(self, state: Training, video_dir: str | None) -> tuple[str, str, int | None] | None:
+        """Of what videos are made: their directory, what their names begin with, and how many at most."""
+        if video_dir is not None:
+            return os.path.abspath(video_dir), "", None
+        if self.config.record_env:
+            return os.path.abspath(self.config.record_env), f"iteration_{state.progress.iterations:06d}_", 1
+        return None
 
     def compute_single_action(
         self, observation: Any, state: Any = None, *, explore: bool | None = None, **_: Any
@@ -337,7 +360,7 @@ class Algorithm:
             key = keys.fold_in(keys.fold_in(keys.root(self.config.seed), ACTIONS), self._actions + np.arange(rows))
             self._actions += len(observations)
             noise = policy.noise(key)
-        action, _, memory = policy.act(self.weights(self.plan, self.state), block, memory, noise)
+        action, _, memory = policy.acting(self.weights(self.plan, self.state))(block, memory, noise)
         states = [[memory[i].copy()] if policy.memory else [] for i in range(len(observations))]
         return [_plain(decode(action[i])) for i in range(len(observations))], states
 
@@ -386,6 +409,7 @@ class Algorithm:
             "algorithm": type(self).__name__,
             "config": configuration.to_json(self.config),
             "time_total_s": self._times["time_total_s"],
+            "evaluation": self._evaluation,
             "graphray": gr.__version__,
         }
         return checkpoint.write(dir, about, self.state)
@@ -397,7 +421,9 @@ class Algorithm:
             CheckpointError: there is none, it is damaged, or does not fit. The algorithm is as it was, then.
         """
         self.state = self._read(path)
-        self._times["time_total_s"] = float(checkpoint.read_about(path).get("time_total_s", 0.0))
+        about = checkpoint.read_about(path)
+        self._times["time_total_s"] = float(about.get("time_total_s", 0.0))
+        self._evaluation = about.get("evaluation", {})  # results go on telling the latest
 
     def _read(self, path: str) -> Training:
         about, state = checkpoint.read(path)
@@ -473,8 +499,15 @@ def _weights(plan: Plan, step: Step) -> Any:
     return algorithm_of(plan).weights(plan, step.training)
 
 
-def _play(index: Any, env: Environment, policy: Any, params: Any, key: Any, explore: bool) -> evaluation.Episodes:
-    return evaluation.evaluate(env, policy, params, key, index, explore=explore)
+def _play(
+    index: Any, env: Environment, policy: Any, params: Any, key: Any, explore: bool, recorded: Any
+) -> evaluation.Episodes:
+    recorder = None
+    if recorded is not None:
+        from graphray.rl.video import Recorder
+
+        recorder = Recorder(*recorded)
+    return evaluation.evaluate(env, policy, params, key, index, explore=explore, recorder=recorder)
 
 
 def _evaluated(played: list[tuple[float, int]]) -> dict[str, Any]:
