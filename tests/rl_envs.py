@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import gymnasium
@@ -53,7 +54,7 @@ class Locked(Walk):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.callback = lambda: None
+        self.lock = threading.Lock()
 
 
 class Unseeded(Walk):
@@ -74,6 +75,108 @@ class Haunted(Locked):
         super().reset(seed=seed)
         self.x += self.ghosts
         self.ghosts += 1
+        return self._show(), {}
+
+
+class Flaky(Walk):
+    """Raises in step 3, or in the reset, of the episodes whose noise begins above a number."""
+
+    def __init__(self, above: float = 0.2, resets: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.above, self.resets = above, resets
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        shown = super().reset(seed=seed)
+        self.broken = self.x > self.above
+        if self.resets and self.broken:
+            raise ConnectionError("no simulator")
+        return shown
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if self.broken and self.t == 2:
+            raise ConnectionError("simulator gone")
+        return super().step(action)
+
+
+class NaN(Walk):
+    """Shows, or rewards with, what is not a number in step 4 of an episode."""
+
+    def __init__(self, where: str = "observation", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.where = where
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        shown, reward, terminated, truncated, info = super().step(action)
+        if self.t == 4 and self.where == "observation":
+            shown[1] = np.nan
+        return shown, np.nan if self.t == 4 and self.where == "reward" else reward, terminated, truncated, info
+
+
+class Endless(Walk):
+    """Does not end by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(ends=10**9, cut=10**9)
+
+
+class Old:
+    """Gym's interface of before gymnasium, with a `seed` method or with the global generators."""
+
+    def __init__(self, ends: int = 4, cut: bool = False, seeds: bool = True) -> None:
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.action_space = gymnasium.spaces.Discrete(3)
+        self.ends, self.cut = ends, cut
+        self.random: Any = np.random
+        if seeds:
+            self.seed = self._seed
+
+    def _seed(self, seed: int | None = None) -> None:
+        self.random = np.random.RandomState(seed)
+
+    def reset(self) -> Any:
+        self.t = 0
+        return np.array([0.0, self.random.normal()])
+
+    def step(self, action: Any) -> tuple[Any, float, bool, dict[str, Any]]:
+        self.t += 1
+        done = self.t == self.ends
+        info = {"TimeLimit.truncated": True} if done and self.cut else {}
+        return np.array([self.t, self.random.normal() + action]), 1.0, done, info
+
+
+class Lookalike:
+    """Gymnasium's interface, without deriving from its class."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.inner = Walk(**config)
+        self.observation_space, self.action_space = self.inner.observation_space, self.inner.action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return self.inner.reset(seed=seed)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.inner.step(action)
+
+
+class Levels(Walk):
+    """Has tasks: episodes begin at them."""
+
+    def __init__(self, level: Any = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.level = level
+
+    def get_task(self) -> Any:
+        return self.level
+
+    def set_task(self, task: Any) -> None:
+        self.level = task
+
+    def sample_tasks(self, n_tasks: int) -> list[int]:
+        return [int(task) for task in self.np_random.integers(1, 100, n_tasks)]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = 1000.0 * float(np.sum(self.level))
         return self._show(), {}
 
 

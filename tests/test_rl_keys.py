@@ -53,6 +53,11 @@ def test_a_batch_of_keys_is_each_key_by_itself():
     numbers = keys.gumbel(batch, 6)
     assert numbers.shape == (4, 3, 6)
     assert np.array_equal(numbers[2, 1], keys.gumbel(batch[2, 1], 6))
+    for count in (1, 2, 5):
+        numbers = keys.normal(batch, count)
+        assert numbers.shape == (4, 3, count)
+        assert numbers.dtype == np.float32
+        assert np.array_equal(numbers[2, 1], keys.normal(batch[2, 1], count))
 
 
 def test_the_numbers_are_spread_as_they_should_be():
@@ -66,3 +71,22 @@ def test_the_numbers_are_spread_as_they_should_be():
     assert gumbel.mean() == pytest.approx(np.euler_gamma, abs=0.05)
     assert gumbel.var() == pytest.approx(np.pi**2 / 6, rel=0.06)
     assert np.isfinite(gumbel).all()
+
+
+def test_normal_numbers_are_spread_as_they_should_be():
+    many = keys.fold_in(keys.root(0), np.arange(20_000))
+    normal = keys.normal(many, 3)
+    assert np.isfinite(normal).all()
+    np.testing.assert_allclose(normal.mean(axis=0), 0, atol=0.03)
+    np.testing.assert_allclose(normal.var(axis=0), 1, rtol=0.05)
+    np.testing.assert_allclose((normal**4).mean(axis=0), 3, rtol=0.12)
+    assert np.abs(np.corrcoef(normal.T) - np.eye(3)).max() < 0.03
+    # Shares within one, two and three deviations.
+    within = [np.mean(np.abs(normal) < n) for n in (1, 2, 3)]
+    np.testing.assert_allclose(within, [0.6827, 0.9545, 0.9973], atol=0.006)
+
+
+def test_of_the_largest_uniform_number_the_normal_one_is_finite(monkeypatch):
+    monkeypatch.setattr(keys, "bits", lambda key, count: np.full((*key.shape[:-1], count), 0xFFFFFFFF, np.uint32))
+    assert np.isfinite(keys.normal(keys.root(0), 4)).all()
+    assert np.isfinite(keys.gumbel(keys.root(0), 4)).all()

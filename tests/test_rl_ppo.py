@@ -185,8 +185,8 @@ def lstm(**more):
 @pytest.mark.parametrize("previous", [False, True])
 def test_the_learner_sees_what_the_policy_has_seen(previous):
     """The distributions that a rollout recorded are those that the unrolled network gives, across ends of episodes."""
-    from graphray.rl.training import collect
     from graphray.rl.rollout import concatenate
+    from graphray.rl.training import collect
 
     with lstm(lstm_use_prev_action=previous, lstm_use_prev_reward=previous) as algorithm:
         plan, state = algorithm.plan, algorithm.state

@@ -210,7 +210,13 @@ def test_a_result_has_rllibs_names(name):
     with made(name) as algorithm:
         result = algorithm.train()
         result = algorithm.train()
-    for entry in ("episode_reward_mean", "episode_reward_min", "episode_reward_max", "episode_len_mean", "time_total_s"):
+    for entry in (
+        "episode_reward_mean",
+        "episode_reward_min",
+        "episode_reward_max",
+        "episode_len_mean",
+        "time_total_s",
+    ):
         assert isinstance(result[entry], float | int), entry
     assert result["training_iteration"] == 2
     assert result["timesteps_total"] == algorithm.state.progress.steps

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["FrameStack", "OldGym", "bare", "speaks_old_gym"]
+__all__ = ["FrameStack", "OldGym", "bare", "speaks_old_gym", "takes_seed"]
 
 _TRANSPARENT = (
     gymnasium.wrappers.TimeLimit,
@@ -72,7 +72,7 @@ class OldGym(gymnasium.Env[Any, Any]):
         self.env = env
         self.observation_space = _space(env.observation_space)
         self.action_space = _space(env.action_space)
-        self._random = None if _takes_seed(env) else _GlobalRandom()
+        self._random = None if takes_seed(env) else _GlobalRandom()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -139,7 +139,7 @@ class _GlobalRandom:
 
 def speaks_old_gym(env: Any) -> bool:
     """Whether an environment has the old interface, or half of it. It is reset, and a step is made."""
-    if not _takes_seed(env):
+    if not takes_seed(env):
         return True
     shown = env.reset(seed=0)
     if not _with_info(shown):
@@ -152,7 +152,8 @@ def speaks_old_gym(env: Any) -> bool:
         return False
 
 
-def _takes_seed(env: Any) -> bool:
+def takes_seed(env: Any) -> bool:
+    """Whether an environment's `reset` takes a seed."""
     reset = getattr(env, "unwrapped", env).reset
     try:
         parameters = inspect.signature(reset).parameters.values()

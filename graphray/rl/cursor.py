@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.environments import Environment, LiveEnv, make, with_tasks
+from graphray.rl.environments import Environment, EnvironmentFailed, LiveEnv, make, name_of, with_tasks
 from graphray.rl.spaces import decoder, encoder
 
 __all__ = [
+    "SNAPSHOT_EVERY",
     "Cursor",
     "State",
     "begin",
@@ -31,14 +32,13 @@ __all__ = [
     "start",
     "step_keys",
     "take",
-    "write_down",
 ]
 
 # What the numbers of a run are for; folded into its root key first, so that no two uses share a number.
 _ACTIONS, _EPISODES = 0, 1
 
-_WORTH_A_SNAPSHOT = 1000
-"""Actions after which a snapshot is taken as well: replaying fewer costs a few milliseconds at most, once."""
+SNAPSHOT_EVERY = 1000
+"""Steps of an episode after which a snapshot is taken: replaying fewer costs a few milliseconds at most, once."""
 
 
 class State(NamedTuple):
@@ -51,7 +51,9 @@ class State(NamedTuple):
     task: Any = None
     """What was set before the reset, where the environment has tasks."""
     snapshot: bytes = b""
-    """The environment as its pickle, where that is quicker than taking the actions again."""
+    """The environment as its pickle, which saves taking most actions of a long episode again."""
+    taken: int = 0
+    """After how many of the actions the snapshot was taken."""
 
 
 class Cursor(NamedTuple):
@@ -151,13 +153,6 @@ def keep(env: Environment, cursor: Cursor, live: list[LiveEnv]) -> None:
     _close(_slot(env, cursor).exchange(_Kept(cursor.state, live)))
 
 
-def write_down(env: Environment, live: LiveEnv, log: State) -> State:
-    """The state of a live environment, whose present episode had the seed and the actions of `log`."""
-    if env.state != "snapshot" or len(log.actions) <= _WORTH_A_SNAPSHOT * env.action.size * 4:
-        return log
-    return log._replace(snapshot=pickle.dumps(live, pickle.HIGHEST_PROTOCOL))
-
-
 class _Kept(NamedTuple):
     """Live environments, and the state they are in."""
 
@@ -195,21 +190,32 @@ def _slot(env: Environment, cursor: Cursor) -> _Slot:
 
 def restore(env: Environment, state: State) -> LiveEnv:
     """A live environment in that state."""
+    actions = np.frombuffer(state.actions, env.action.dtype).reshape(-1, env.action.size)
     if state.snapshot:
-        return pickle.loads(state.snapshot)  # type: ignore[no-any-return]
-    live = make(env)
-    begin(env, live, state.seed, state.task)
+        live = pickle.loads(state.snapshot)
+        actions = actions[state.taken :]
+    else:
+        live = make(env)
+        begin(env, live, state.seed, state.task)
     decode = decoder(env.action)
-    for action in np.frombuffer(state.actions, env.action.dtype).reshape(-1, env.action.size):
+    for action in actions:
         live.step(decode(action))
-    return live
+    return live  # type: ignore[no-any-return]
 
 
 def begin(env: Environment, live: LiveEnv, seed: int, task: Any = None) -> Any:
-    """Begin an episode, and give what it shows."""
-    if task is not None:
-        with_tasks(live).set_task(task)
-    return live.reset(seed=seed)[0]
+    """Begin an episode, and give what it shows.
+
+    Raises:
+        EnvironmentFailed: it raised an exception.
+    """
+    try:
+        if task is not None:
+            with_tasks(live).set_task(task)
+        return live.reset(seed=seed)[0]
+    except Exception as error:
+        what = f"reset(seed={seed})" + (f" with the task {task!r}" if task is not None else "")
+        raise EnvironmentFailed(f"{name_of(env)} raised {type(error).__name__} in {what}: {error}") from error
 
 
 def _anew(env: Environment, cursor: Cursor) -> tuple[list[LiveEnv], Cursor]:
@@ -219,7 +225,7 @@ def _anew(env: Environment, cursor: Cursor) -> tuple[list[LiveEnv], Cursor]:
     write = encoder(live[0].observation_space, env.observation)
     for one, state, row in zip(live, cursor.state, observation, strict=True):
         write(begin(env, one, state.seed, state.task), row)
-    states = tuple(state._replace(actions=b"", snapshot=b"") for state in cursor.state)
+    states = tuple(state._replace(actions=b"", snapshot=b"", taken=0) for state in cursor.state)
     return live, cursor._replace(
         observation=observation,
         state=states,

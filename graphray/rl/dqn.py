@@ -47,12 +47,25 @@ class DQNConfig(OffPolicyConfig):
     final_prioritized_replay_beta: Any = option(1.0, "And at last.", number(0, 1), rllib=0.4)
     prioritized_replay_beta_annealing_timesteps: Any = option(50_000, "After so many steps.", integer(1), rllib=20_000)
     target_network_update_freq: Any = option(
-        500, "Environment steps between updates of the target network.", integer(1), aliases=("target_update_interval",)
+        1,
+        "Environment steps between moves of the target network, by `tau`; at most one for each update.",
+        integer(1),
+        rllib=500,
+        aliases=("target_update_interval",),
     )
+    tau: Any = option(
+        5e-3,
+        "How far the target network moves to the network, each time.",
+        number(0, 1),
+        traced=True,
+        rllib=1.0,
+        aliases=("polyak",),
+    )
+    n_step: Any = option(3, "Steps over which rewards are summed.", integer(1), rllib=1, aliases=("n_steps",))
     lr: Any = option(1e-3, "Learning rate.", number(0), traced=True, rllib=5e-4, aliases=("learning_rate",))
     train_batch_size: Any = option(64, "Transitions in a minibatch.", integer(1), rllib=32, aliases=("batch_size",))
     rollout_fragment_length: Any = option(
-        32, "Steps of each environment between updates.", optional(integer(1)), rllib=4, aliases=("train_freq",)
+        64, "Steps of each environment between updates.", optional(integer(1)), rllib=4, aliases=("train_freq",)
     )
     training_intensity: Any = option(
         32.0,
@@ -129,10 +142,15 @@ def loss(setup: Setup, target: Any, params: Any, batch: Transitions) -> tuple[An
         values, _ = forward(setup.network, weights, observation)
         return mask_logits(setup.network.observation, setup.distribution, values, observation)
 
-    values = q(params["policy"], batch.observation)
+    if setup.double:  # one pass for both: twice the rows cost little more
+        both = q(params["policy"], jnp.concatenate([batch.observation, batch.next_observation]))
+        values, choosing = jnp.split(both, 2)
+        following = q(target, batch.next_observation)
+    else:
+        values = q(params["policy"], batch.observation)
+        choosing = following = q(target, batch.next_observation)
     chosen = jnp.take_along_axis(values, batch.action.astype(jnp.int32), axis=-1)[:, 0]
-    following = q(target, batch.next_observation)
-    best = jnp.argmax(q(params["policy"], batch.next_observation) if setup.double else following, axis=-1)
+    best = jnp.argmax(jax.lax.stop_gradient(choosing), axis=-1)
     next_value = jnp.take_along_axis(following, best[:, None], axis=-1)[:, 0]
     goal = batch.reward + batch.discount * next_value
     error = chosen - jax.lax.stop_gradient(goal)

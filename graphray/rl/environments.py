@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import pickle
 import random
 import time
@@ -35,7 +36,21 @@ from graphray.rl.spaces import (
     observation_layout,
 )
 
-__all__ = ["Environment", "LiveEnv", "NotReproducible", "make", "name_of", "register"]
+__all__ = [
+    "Environment",
+    "EnvironmentFailed",
+    "LiveEnv",
+    "NotReproducible",
+    "construct",
+    "described",
+    "make",
+    "name_of",
+    "random_action",
+    "register",
+    "snapshot",
+    "unwrapped",
+    "with_tasks",
+]
 
 LiveEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
@@ -48,6 +63,10 @@ _PROBE_BEFORE, _PROBE_AFTER, _PROBE_LEAST, _PROBE_SECONDS = 12, 120, 8, 1.0
 
 class NotReproducible(UserWarning):
     """The environment is not a function of its seed and the actions taken, so no rollout of it can be repeated."""
+
+
+class EnvironmentFailed(RuntimeError):
+    """An environment raised an exception, or returned something that is not a number."""
 
 
 class Environment(NamedTuple):
@@ -101,10 +120,8 @@ def register(
         NotReproducible: after equal seeds and equal actions two copies differ. It can be trained in, but a training
             that goes on in another process goes on with new episodes.
     """
-    found = lookup(source)
-    arguments = cloudpickle.dumps(_arguments(found, dict(env_config or {})))
-    env = Environment(found, arguments, ObservationLayout((0,), "float32", ()), ActionLayout((), ()), "replay")
-    first = _construct(env)
+    env = described(source, env_config)
+    first = construct(env)
     try:
         _check_parts(env, first)
         first, limit = bare(first)
@@ -130,6 +147,17 @@ def register(
     return env._replace(state=_how_to_write_down(env)) if probe else env
 
 
+def described(source: Any, env_config: Mapping[str, Any] | None = None) -> Environment:
+    """How the environment is made; nothing else is known yet.
+
+    Raises:
+        TypeError, ValueError: there is no such environment.
+    """
+    found = lookup(source)
+    arguments = cloudpickle.dumps(_arguments(found, dict(env_config or {})))
+    return Environment(found, arguments, ObservationLayout((0,), "float32", ()), ActionLayout((), ()), "replay")
+
+
 def make(env: Environment, **more: Any) -> LiveEnv:
     """A new live environment. It has not been reset yet; its time limit is the rollout's to keep.
 
@@ -137,10 +165,44 @@ def make(env: Environment, **more: Any) -> LiveEnv:
         env: as it was registered.
         more: further keyword arguments of what makes it, such as `render_mode`.
     """
-    live: Any = bare(_construct(env, **more))[0]
+    live: Any = bare(construct(env, **more))[0]
     if env.old_gym:
         live = OldGym(live)
     return FrameStack(live, env.framestack) if env.framestack > 1 else live
+
+
+def construct(env: Environment, **more: Any) -> Any:
+    """What the user's code, or gymnasium, makes; with more keyword arguments.
+
+    Raises:
+        ValueError: gymnasium knows no such environment.
+        ModuleNotFoundError: it needs a package that is not there.
+    """
+    args, kwargs = pickle.loads(env.arguments)
+    kwargs |= more
+    if callable(env.source):
+        return env.source(*args, **kwargs)
+    try:
+        # The checker costs a third of a CartPole step, and is meant for writing environments.
+        return gymnasium.make(env.source, disable_env_checker=True, **kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ModuleNotFoundError(f"{env.source} needs a package that is not there: {error}") from error
+    except gymnasium.error.Error as error:
+        if not isinstance(error, _UNKNOWN) and type(error) is not gymnasium.error.Error:  # that is a malformed id
+            raise
+        raise ValueError(
+            f"there is no environment {env.source!r}: {str(error).rstrip('.')}. Others are classes, functions, "
+            "`module.Class` paths, and names given to rl.register_env"
+        ) from None
+
+
+def snapshot(live: LiveEnv) -> bytes:
+    """A live environment as its pickle; one of a class from the user's script can be had again in other processes.
+
+    Of the copy that its pickle gives, for which objects are one and which are only equal hangs on what the live one has
+    been through, and shows in a pickle: the same state gives the same bytes.
+    """
+    return cloudpickle.dumps(pickle.loads(cloudpickle.dumps(live)))  # type: ignore[no-any-return]
 
 
 def unwrapped(live: Any) -> Any:
@@ -168,25 +230,6 @@ def _layout(env: Environment, space: Any, layout: Any, *more: Any) -> Any:
         return layout(space, *more)
     except TypeError as error:
         raise TypeError(f"{name_of(env)}: {error}") from None
-
-
-def _construct(env: Environment, **more: Any) -> Any:
-    args, kwargs = pickle.loads(env.arguments)
-    kwargs |= more
-    if callable(env.source):
-        return env.source(*args, **kwargs)
-    try:
-        # The checker costs a third of a CartPole step, and is meant for writing environments.
-        return gymnasium.make(env.source, disable_env_checker=True, **kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ModuleNotFoundError(f"{env.source} needs a package that is not there: {error}") from error
-    except gymnasium.error.Error as error:
-        if not isinstance(error, _UNKNOWN) and type(error) is not gymnasium.error.Error:  # that is a malformed id
-            raise
-        raise ValueError(
-            f"there is no environment {env.source!r}: {str(error).rstrip('.')}. Others are classes, functions, "
-            "`module.Class` paths, and names given to rl.register_env"
-        ) from None
 
 
 def _check_parts(env: Environment, made: Any) -> None:
@@ -241,7 +284,6 @@ class _Probed:
         self.encode = encoder(live.observation_space, env.observation)
         self.decode = decoder(env.action)
         self.random = random.Random(0)
-        live.action_space.seed(0)
 
     def start(self, seed: int) -> NDArray[Any]:
         return self._flat(self.live.reset(seed=seed)[0])
@@ -257,13 +299,26 @@ class _Probed:
 
     def sample(self, shown: NDArray[Any]) -> Any:
         """An action that is allowed."""
-        mask, layout = self.env.observation.mask, self.env.action
-        sizes = [leaf.n for leaf in layout.leaves if isinstance(leaf, Choice)]
-        if mask is None or not layout.discrete or mask.stop - mask.start != sum(sizes):
-            return self.live.action_space.sample()
+        return self.decode(random_action(self.env.observation, self.env.action, shown, self.random))
+
+
+def random_action(
+    observation: ObservationLayout, action: ActionLayout, shown: NDArray[Any] | None, random: random.Random
+) -> NDArray[Any]:
+    """A flat action, of those that are allowed by what is shown."""
+    sizes = [leaf.n for leaf in action.leaves if isinstance(leaf, Choice)]
+    mask = observation.mask if shown is not None else None
+    if mask is None or shown is None or not action.discrete or mask.stop - mask.start != sum(sizes):
+        entries = itertools.repeat(1.0)
+    else:
         entries = iter(shown[mask.start : mask.stop].tolist())
-        allowed = [[i for i in range(n) if next(entries) > 0] or [0] for n in sizes]
-        return self.decode(np.array([self.random.choice(among) for among in allowed], layout.dtype))
+    columns: list[float] = []
+    for leaf in action.leaves:
+        if isinstance(leaf, Choice):
+            columns.append(random.choice([i for i in range(leaf.n) if next(entries) > 0] or [0]))
+        else:
+            columns += [random.uniform(-1, 1) for _ in range(leaf.size)]
+    return np.array(columns, action.dtype)
 
 
 def _probe(env: Environment, first: _Probed, second: _Probed, used: _Probed) -> Literal["snapshot", "replay", "none"]:
@@ -276,7 +331,7 @@ def _probe(env: Environment, first: _Probed, second: _Probed, used: _Probed) -> 
     if not same or not before.same:
         return _unrepeatable(env, "equal seeds and equal actions do not give equal episodes")
     try:
-        copy = _Probed(env, pickle.loads(pickle.dumps(first.live, pickle.HIGHEST_PROTOCOL)))
+        copy = _Probed(env, pickle.loads(snapshot(first.live)))
         if _same_future(first, copy, before.shown, after).same:
             return "snapshot"
     except Exception:  # an environment may fail in any way at being copied; it just has no snapshot then

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphray.rl import keys
-from graphray.rl.cursor import Cursor, State, begin, episode_seeds, keep, step_keys, take, write_down
-from graphray.rl.environments import Environment, LiveEnv, make, name_of
+from graphray.rl.cursor import SNAPSHOT_EVERY, Cursor, State, begin, episode_seeds, keep, step_keys, take
+from graphray.rl.environments import Environment, EnvironmentFailed, LiveEnv, make, name_of, snapshot
 from graphray.rl.spaces import decoder, encoder
 
 __all__ = ["EnvironmentFailed", "Policy", "Trajectory", "concatenate", "padded", "rollout"]
@@ -28,10 +28,6 @@ _NOISE_STEPS = 256
 """Steps whose noise is drawn at a time, where it is not known how many there will be."""
 _TRIES = 3
 """How often in a row an environment may fail at its reset before that is an error, whatever was asked for."""
-
-
-class EnvironmentFailed(RuntimeError):
-    """An environment raised an exception, or returned something that is not a number."""
 
 
 class Policy(Protocol):
@@ -145,6 +141,8 @@ def rollout(
         ended = shard.step(t, action[:count], running, block)
         if ended:
             memory[ended] = 0
+        if shard.waiting:
+            memory[list(shard.waiting)] = 0  # of their next episodes they have seen nothing yet
         if policy.sees_reward:
             memory[:count, -1] = [0 if i in ended else reward for i, reward in enumerate(shard.reward[-count:])]
 
@@ -192,6 +190,8 @@ class _Shard:
         self.began = [0] * count  # with which step of this rollout the latest of them begins
         self.made = [0] * count  # steps
         self.length = cursor.episode_length.tolist()  # of the present episode, for the time limit
+        self.snapshot: dict[int, tuple[bytes, int]] = {}  # of present episodes, and after how many steps of them
+        self.every = SNAPSHOT_EVERY if env.state == "snapshot" else 0
         self.waiting: set[int] = set()
         self.write = encoder(live[0].observation_space, env.observation)
         self.decode = decoder(env.action)
@@ -207,9 +207,10 @@ class _Shard:
     def step(self, t: int, action: NDArray[Any], running: Any, block: NDArray[Any]) -> list[int]:
         """Step those that run; `block` is what they show, before and after. Gives those whose episodes ended."""
         count, limit, length, decode, write = self.count, self.env.limit, self.length, self.decode, self.write
+        every = self.every
         self.observation.append(block[:count].copy())
         self.action.append(action)
-        after = np.zeros_like(block[:count]) if self.waiting else np.empty_like(block[:count])
+        after = block[:count].copy() if self.waiting else np.empty_like(block[:count])
         ended = []
         for i in range(count) if self.waiting else running:
             if i in self.waiting:
@@ -219,24 +220,32 @@ class _Shard:
                 shown, reward, end, cut, _ = self.steps[i](decode(action[i]))
                 write(shown, after[i])
             except Exception as error:
-                self._failed(i, t, action[i], error)
+                self._failed(i, action[i], f"raised {type(error).__name__}", error)
                 after[i] = block[i]
                 reward, end, cut = 0.0, False, True
-                self.live[i], self.steps[i] = _replaced(self.env, self.live[i])
             length[i] += 1
             self.made[i] += 1
+            if every and length[i] % every == 0:
+                self.snapshot[i] = snapshot(self.live[i]), length[i]
             if length[i] == limit and not end:
                 cut = True
             self._record(reward, end, cut, True)
             if end or cut:
                 ended.append(i)
-        self._check(t, after, action)
+        for i, what in self._no_numbers(after):
+            length[i] -= 1
+            self._failed(i, action[i], f"gave {what}")
+            after[i] = block[i]
+            at = i - count
+            self.reward[at], self.terminated[at], self.truncated[at] = 0.0, False, True
+            ended = sorted({*ended, i})
         self.next_observation.append(after)
         block[:count] = after
         for i in ended:
             self.episode[i] += 1
             self.began[i] = t + 1
             length[i] = 0
+            self.snapshot.pop(i, None)
             write(self._reset(i), block[i])
         return ended
 
@@ -250,40 +259,50 @@ class _Shard:
         for attempt in itertools.count(1):
             try:
                 return begin(self.env, self.live[i], self._seed(i), self.cursor.task[i])
-            except Exception as error:
+            except EnvironmentFailed as error:
                 if not self.recreate or attempt == _TRIES:
-                    raise EnvironmentFailed(
-                        f"{name_of(self.env)} raised {type(error).__name__} in reset(seed={self._seed(i)}): {error}"
-                    ) from error
-                self.live[i], self.steps[i] = _replaced(self.env, self.live[i])
+                    raise
+                logging.getLogger("graphray.rl").warning("%s; it goes on with another episode", error)
+                self._replace(i)
                 self.episode[i] += 1
 
     def _seed(self, i: int) -> int:
         return int(episode_seeds(self.cursor.episode_key[i], self.cursor.episode[i] + self.episode[i]))
 
-    def _failed(self, i: int, t: int, action: NDArray[Any], error: Exception) -> None:
+    def _failed(self, i: int, action: NDArray[Any], what: str, error: Exception | None = None) -> None:
+        """Go on with another environment, if that is wanted."""
         said = (
-            f"{name_of(self.env)} raised {type(error).__name__} in step {self.length[i] + 1} of the episode with seed "
-            f"{self._episode_seed(i)} (action {action.tolist()}): {error}"
+            f"{name_of(self.env)} {what} in step {self.length[i] + 1} of the episode with seed {self._episode_seed(i)} "
+            f"(action {action.tolist()})" + (f": {error}" if error else "")
         )
         if not self.recreate:
             raise EnvironmentFailed(f"{said}. With recreate_failed_env=True the training goes on without it") from error
         logging.getLogger("graphray.rl").warning("%s; it goes on with a new episode", said)
+        self._replace(i)
+
+    def _replace(self, i: int) -> None:
+        with contextlib.suppress(Exception):  # it is broken as it is
+            self.live[i].close()
+        self.live[i] = make(self.env)
+        self.steps[i] = self.live[i].step
 
     def _episode_seed(self, i: int) -> int:
         return self._seed(i) if self.episode[i] else self.cursor.state[i].seed
 
-    def _check(self, t: int, after: NDArray[Any], action: NDArray[Any]) -> None:
-        total = np.add.reduce(after, axis=None) + sum(self.reward[-self.count :])
-        if total == total:  # only NaN differs from itself
-            return
-        for i, (row, reward) in enumerate(zip(after, self.reward[-self.count :], strict=True)):
-            what = "an observation" if np.isnan(row).any() else "a reward" if reward != reward else ""
-            if what:
-                raise EnvironmentFailed(
-                    f"{name_of(self.env)} gave {what} that is not a number (NaN) in step {self.length[i]} of the "
-                    f"episode with seed {self._episode_seed(i)} (action {action[i].tolist()})"
-                )
+    def _no_numbers(self, after: NDArray[Any]) -> Iterator[tuple[int, str]]:
+        """Which environments have just shown, or rewarded with, something that is not a number."""
+        rewards = self.reward[-self.count :]
+        try:
+            total = np.add.reduce(after, axis=None) + sum(rewards)
+            if total == total:  # only NaN differs from itself
+                return
+        except (TypeError, ValueError):
+            pass
+        for i, (row, reward) in enumerate(zip(after, rewards, strict=True)):
+            if np.isnan(row).any():
+                yield i, "an observation that is not a number (NaN)"
+            elif _is_no_number(reward):
+                yield i, f"a reward that is not a number ({reward})"
 
     def finish(
         self, observation: NDArray[Any], memory: NDArray[Any], behaviour: NDArray[Any], recorded: list[NDArray[Any]]
@@ -312,7 +331,6 @@ class _Shard:
             episode_return=episode_return,
             episode_length=episode_length,
         )
-        logs = self._logs(action)
         successor = cursor._replace(
             step=cursor.step + self.made,
             episode=cursor.episode + self.episode,
@@ -320,26 +338,28 @@ class _Shard:
             episode_return=return_so_far,
             episode_length=length_so_far,
             memory=memory,
-            state=tuple(write_down(env, one, log) for one, log in zip(self.live, logs, strict=True)),
+            state=tuple(self._states(action)),
         )
         keep(env, successor, self.live)
         return trajectory, successor
 
-    def _logs(self, action: NDArray[Any]) -> Iterator[State]:
-        """Seed and actions of the episode that each environment is in now."""
+    def _states(self, action: NDArray[Any]) -> Iterator[State]:
+        """What each environment's present episode can be had again by."""
         for i, state in enumerate(self.cursor.state):
             actions = np.ascontiguousarray(action[self.began[i] : self.made[i], i]).tobytes()
             if self.episode[i] == 0:
-                yield state._replace(actions=state.actions + actions, snapshot=b"")
+                state = state._replace(actions=state.actions + actions)
             else:
-                yield State(self._seed(i), actions, self.cursor.task[i])
+                state = State(self._seed(i), actions, self.cursor.task[i])
+            pickled, taken = self.snapshot.get(i, (state.snapshot, state.taken))
+            yield state._replace(snapshot=pickled, taken=taken)
 
 
-def _replaced(env: Environment, old: LiveEnv) -> tuple[LiveEnv, Any]:
-    with contextlib.suppress(Exception):  # it is broken as it is
-        old.close()
-    new = make(env)
-    return new, new.step
+def _is_no_number(reward: Any) -> bool:
+    try:
+        return bool(np.isnan(reward))
+    except (TypeError, ValueError):
+        return True
 
 
 def _running(start: NDArray[Any], increment: NDArray[Any], done: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

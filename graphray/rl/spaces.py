@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from gymnasium import Space, spaces
+from gymnasium.vector.utils import iterate
 from numpy.typing import NDArray
 
 __all__ = [
@@ -173,11 +174,15 @@ def _simple(space: Any, longest: int) -> tuple[Any, tuple[int, ...]]:
         case spaces.MultiBinary():
             return "binary", tuple(space.shape)
         case spaces.Sequence():
-            return "sequence", (longest, observation_layout(space.feature_space, longest).shape[0])
+            return "sequence", (longest, _feature_parts(space, longest)[-1].stop)
     raise TypeError(
         "an observation may be made of Box, Discrete, MultiDiscrete, MultiBinary, Sequence, Tuple and Dict, "
         f"not {space}"
     )
+
+
+def _feature_parts(space: spaces.Sequence, longest: int) -> tuple[Part, ...]:
+    return tuple(_parts(space.feature_space, (), 0, longest))
 
 
 def encoder(space: Space[Any], layout: ObservationLayout) -> Callable[[Any, NDArray[Any]], None]:
@@ -191,8 +196,11 @@ def encoder(space: Space[Any], layout: ObservationLayout) -> Callable[[Any, NDAr
             out[...] = np.reshape(observation, out_shape)
 
         return reshaped
+    return _each_part(space, layout.parts)
 
-    writers = [(part, _writer(_inner(space, part.path), part)) for part in layout.parts]
+
+def _each_part(space: Any, parts: tuple[Part, ...]) -> Callable[[Any, NDArray[Any]], None]:
+    writers = [(part, _writer(_inner(space, part.path), part)) for part in parts]
 
     def write(observation: Any, out: NDArray[Any]) -> None:
         for part, writer in writers:
@@ -234,12 +242,11 @@ def _writer(space: Any, part: Part) -> Callable[[Any, NDArray[Any]], None]:
             return one_hots
         case spaces.Sequence():
             longest, size = part.shape
-            feature = space.feature_space
-            one = encoder(feature, observation_layout(feature, longest))
+            one = _each_part(space.feature_space, _feature_parts(space, longest))
 
             def sequence(value: Any, out: NDArray[Any]) -> None:
                 out[...] = 0
-                entries = list(_items(value))[-longest:]
+                entries = _items(space, value)[-longest:]
                 rows = out[: longest * size].reshape(longest, size)
                 for row, entry in zip(rows, entries, strict=False):
                     one(entry, row)
@@ -253,13 +260,9 @@ def _writer(space: Any, part: Part) -> Callable[[Any, NDArray[Any]], None]:
     return numbers
 
 
-def _items(value: Any) -> Iterator[Any]:
-    """The entries of a Sequence's value, which may be stacked (arrays in a dict or tuple, the length first)."""
-    if isinstance(value, dict):
-        for row in zip(*(_items(inner) for inner in value.values()), strict=True):
-            yield dict(zip(value, row, strict=True))
-    else:
-        yield from value
+def _items(space: Any, value: Any) -> list[Any]:
+    """The entries of a Sequence's value, which may be stacked: arrays with the length first, in dicts and tuples."""
+    return list(iterate(space.stacked_feature_space, value) if space.stack else value)
 
 
 def structure(layout: ObservationLayout, flat: Any) -> Any:
@@ -285,9 +288,9 @@ def structure(layout: ObservationLayout, flat: Any) -> Any:
 def _part(part: Part, flat: Any, lead: tuple[int, ...]) -> Any:
     cut = flat[..., part.start : part.stop]
     if part.kind != "sequence":
-        return cut.reshape(*lead, *part.shape)
+        return cut.reshape((*lead, *part.shape))
     longest, size = part.shape
-    return cut[..., : longest * size].reshape(*lead, longest, size), cut[..., longest * size :]
+    return cut[..., : longest * size].reshape((*lead, longest, size)), cut[..., longest * size :]
 
 
 def _tuples(at: Any) -> Any:
@@ -374,15 +377,20 @@ def _numbers(leaf: Numbers, begin: int) -> Callable[[NDArray[Any]], Any]:
     """Bounded entries are stretched from [-1, 1] to their bounds; none leaves them."""
     low, high = np.array(leaf.low, np.float64), np.array(leaf.high, np.float64)
     bounded = np.isfinite(low) & np.isfinite(high)
-    scale = np.where(bounded, (high - low) / 2, 1.0)
-    middle = np.where(bounded, (high + low) / 2, 0.0)
-    end, shape, dtype = begin + leaf.size, leaf.shape, leaf.dtype
-    low, high = low.astype(leaf.dtype), high.astype(leaf.dtype)
-    if np.all(scale == 1) and np.all(middle == 0) and dtype == np.dtype(np.float32).str and shape == (leaf.size,):
+    scale, middle = np.ones(leaf.size), np.zeros(leaf.size)
+    scale[bounded] = high[bounded] / 2 - low[bounded] / 2
+    middle[bounded] = high[bounded] / 2 + low[bounded] / 2
+    end, shape, dtype = begin + leaf.size, leaf.shape, np.dtype(leaf.dtype)
+    if np.all(scale == 1) and np.all(middle == 0) and dtype == np.float32 and shape == (leaf.size,):
+        low, high = low.astype(dtype), high.astype(dtype)
         return lambda flat: np.minimum(np.maximum(flat[begin:end], low), high)
+    whole = dtype.kind in "iu"
+    if whole and dtype.itemsize == 8:  # as a float64 the greatest is rounded up, to one that is none
+        high = np.minimum(high, np.nextafter(float(np.iinfo(dtype).max), 0))
 
     def decode(flat: NDArray[Any]) -> Any:
         stretched = flat[begin:end] * scale + middle
-        return np.clip(stretched.astype(dtype), low, high).reshape(shape)
+        within = np.clip(np.rint(stretched) if whole else stretched, low, high)
+        return within.astype(dtype).reshape(shape)
 
     return decode
