@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from graphray.rl import keys
 from graphray.rl.cursor import begin, episode_seeds
 from graphray.rl.environments import Environment, make
-from graphray.rl.rollout import Policy
+from graphray.rl.rollout import HostPolicy
 from graphray.rl.spaces import decoder, encoder
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Episodes(NamedTuple):
 
 def evaluate(
     env: Environment,
-    policy: Policy,
+    policy: HostPolicy,
     params: Any,
     key: keys.Key,
     index: Any,

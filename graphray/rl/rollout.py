@@ -22,7 +22,7 @@ from graphray.rl.cursor import SNAPSHOT_EVERY, Cursor, State, begin, episode_see
 from graphray.rl.environments import Environment, EnvironmentFailed, LiveEnv, make, name_of, snapshot
 from graphray.rl.spaces import decoder, encoder
 
-__all__ = ["EnvironmentFailed", "Policy", "Trajectory", "concatenate", "padded", "rollout"]
+__all__ = ["HostPolicy", "Trajectory", "concatenate", "padded", "rollout"]
 
 _NOISE_STEPS = 256
 """Steps whose noise is drawn at a time, where it is not known how many there will be."""
@@ -30,7 +30,7 @@ _TRIES = 3
 """How often in a row an environment may fail at its reset before that is an error, whatever was asked for."""
 
 
-class Policy(Protocol):
+class HostPolicy(Protocol):
     """How actions are chosen on the host. Policies are small values that travel with tasks."""
 
     @property
@@ -83,7 +83,7 @@ class Trajectory(NamedTuple):
 
 def rollout(
     env: Environment,
-    policy: Policy,
+    policy: HostPolicy,
     params: Any,
     cursor: Cursor,
     steps: int,
