@@ -100,9 +100,9 @@ def graphray_solve() -> float:
     with rl.PPO("CartPole-v1") as algorithm:
         while algorithm.state.progress.steps < 150_000:
             result = algorithm.train()
-            if result["training_iteration"] % 2 == 0 and result["episode_reward_max"] > 400:
-                if algorithm.evaluate(episodes=20)["episode_reward_mean"] >= 475:
-                    return algorithm.state.progress.steps
+            due = result["training_iteration"] % 2 == 0 and result["episode_reward_max"] > 400
+            if due and algorithm.evaluate(episodes=20)["episode_reward_mean"] >= 475:
+                return algorithm.state.progress.steps
     return float("nan")
 
 
@@ -125,7 +125,7 @@ def peer_solve(system: str) -> float:
 def graphray_workers(workers: int) -> float:
     from graphray import rl
 
-    with rl.PPO(Slow, num_envs=4, num_shards=2, num_workers=workers, train_batch_size=512) as algorithm:
+    with rl.PPO(slow, num_envs=4, num_shards=2, num_workers=workers, train_batch_size=512) as algorithm:
         algorithm.train()
         begun = time.perf_counter()
         for _ in range(4):
@@ -150,7 +150,7 @@ def graphray_compile(name: str) -> float:
         return first - (time.perf_counter() - begun)
 
 
-def Slow() -> Any:  # noqa: N802
+def slow() -> Any:
     import gymnasium
 
     class Sleeping(gymnasium.Wrapper):  # type: ignore[type-arg]
