@@ -119,4 +119,4 @@ def _solved(scored: Scored, goal: float) -> bool:
 
 
 def _returns(state: training.Training) -> list[float]:
-    return [episode.total for episode in state.progress.recent[-RECENT_EPISODES:]]
+    return state.progress.recent.total[-RECENT_EPISODES:].tolist()

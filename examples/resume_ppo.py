@@ -49,7 +49,7 @@ class Logged(NamedTuple):
 def logged(step: training.Step, log: tuple[Row, ...]) -> Logged:
     """A state with one more row."""
     progress = step.training.progress
-    recent = [episode.total for episode in progress.recent[-20:]]
+    recent = progress.recent.total[-20:].tolist()
     row = Row(progress.iterations, progress.steps, sum(recent) / len(recent) if recent else None)
     gr.context().emit(**row._asdict())
     return Logged(step.training, (*log, row))

@@ -24,7 +24,7 @@ _JSON, _ARRAYS, _FORMAT = "checkpoint.json", "arrays.safetensors", 1
 _TYPES = {
     "Training": "training",
     "Progress": "training",
-    "Episode": "training",
+    "Episodes": "evaluation",
     "Cursor": "cursor",
     "State": "cursor",
     "Moments": "statistics",

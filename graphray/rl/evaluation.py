@@ -20,11 +20,23 @@ __all__ = ["Episodes", "evaluate"]
 
 
 class Episodes(NamedTuple):
-    """Episodes that were played, in the order of their numbers."""
+    """Episodes that are over, in order."""
 
     total: NDArray[np.float64]
     """The sum of rewards of each."""
     length: NDArray[np.int64]
+
+    def latest(self, count: int) -> Episodes:
+        """So many of them, from the end."""
+        return Episodes(self.total[-count:], self.length[-count:])
+
+
+NO_EPISODES = Episodes(np.zeros(0), np.zeros(0, np.int64))
+
+
+def joined(one: Episodes, other: Episodes) -> Episodes:
+    """Some episodes, then others."""
+    return Episodes(np.concatenate([one.total, other.total]), np.concatenate([one.length, other.length]))
 
 
 def evaluate(

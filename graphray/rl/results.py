@@ -45,15 +45,14 @@ def summary(step: Step) -> dict[str, Any]:
     Means are over the episodes that ended in it, or over the latest 100 where these are more; NaN before one has ended.
     """
     progress = step.training.progress
-    window = step.episodes if len(step.episodes) > len(progress.recent) else progress.recent
-    totals = [episode.total for episode in window]
-    lengths = [episode.length for episode in window]
+    window = step.episodes if len(step.episodes.total) > len(progress.recent.total) else progress.recent
+    totals, lengths = window.total.tolist(), window.length.tolist()
     return {
         "episode_reward_mean": _mean(totals),
         "episode_reward_min": min(totals, default=math.nan),
         "episode_reward_max": max(totals, default=math.nan),
         "episode_len_mean": _mean(lengths),
-        "episodes_this_iter": len(step.episodes),
+        "episodes_this_iter": len(step.episodes.total),
         "episodes_total": progress.episodes,
         "timesteps_total": progress.steps,
         "training_iteration": progress.iterations,

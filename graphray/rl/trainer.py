@@ -20,7 +20,7 @@ from graphray.rl.environments import Environment, make, name_of, register
 from graphray.rl.options import ConfigError, build, options
 from graphray.rl.policy import Policy
 from graphray.rl.spaces import decoder, encoder
-from graphray.rl.training import Plan, Step, Training, algorithm_of, begin, iteration
+from graphray.rl.training import Plan, Step, Training, algorithm_of, begin, iteration, no_step
 from graphray.rl.workers import Workers
 
 __all__ = ["Algorithm"]
@@ -194,7 +194,7 @@ class Algorithm:
 
         With a cache a run of it that is interrupted goes on where it was.
         """
-        start = Step(self.state, {}, (), 0)
+        start = no_step(self.state)
         last = gr.iterate(functools.partial(_iterate, self.plan), start, steps=iterations)
         return gr.Graph(
             state=gr.call(_training, last),
@@ -247,7 +247,7 @@ class Algorithm:
             if not resume:
                 raise FileExistsError(f"there is a training in {dir} already; resume=True goes on with it")
             self.restore(dir)
-        result = {**results.summary(Step(self.state, {}, (), 0)), **self._times}
+        result = {**results.summary(no_step(self.state)), **self._times}
         saved = self.state.progress.iterations
         while self.state.progress.steps < steps:
             result = self.train()

@@ -15,10 +15,11 @@ import numpy as np
 import graphray as gr
 from graphray.rl import cursor, keys
 from graphray.rl.environments import Environment
+from graphray.rl.evaluation import NO_EPISODES, Episodes, joined
 from graphray.rl.host import NetworkPolicy
 from graphray.rl.rollout import Trajectory, concatenate, rollout
 
-__all__ = ["Plan", "Progress", "Step", "Training", "begin", "iteration"]
+__all__ = ["Plan", "Progress", "Step", "Training", "begin", "iteration", "no_step"]
 
 # What the numbers of a run are for: each use has a key of its own.
 ROLLOUTS, AGENT, REPLAY = 0, 1, 3
@@ -27,20 +28,13 @@ RECENT = 100
 """Of so many of the latest episodes the means are reported."""
 
 
-class Episode(NamedTuple):
-    """An episode that is over."""
-
-    total: float
-    length: int
-
-
 class Progress(NamedTuple):
     """How far a training has come."""
 
     steps: int = 0
     episodes: int = 0
     iterations: int = 0
-    recent: tuple[Episode, ...] = ()
+    recent: Episodes = NO_EPISODES
     """The latest episodes."""
 
 
@@ -61,10 +55,15 @@ class Step(NamedTuple):
 
     training: Training
     metrics: dict[str, float]
-    episodes: tuple[Episode, ...]
+    episodes: Episodes
     """That ended in it."""
     cycle: int
     """How many of its rollouts have been learned from."""
+
+
+def no_step(training: Training) -> Step:
+    """A training before an iteration, of which there is nothing to say."""
+    return Step(training, {}, NO_EPISODES, 0)
 
 
 class Plan(NamedTuple):
@@ -111,7 +110,7 @@ def iteration(plan: Plan, training: Any) -> gr.Node:
         return gr.call(iteration, plan, training)
     if isinstance(training, Step):
         training = training.training
-    step = Step(training, {}, (), 0)
+    step = no_step(training)
     if plan.cycles == 1:
         return _cycle(plan, step)
     return gr.iterate(functools.partial(_cycle, plan), step, steps=plan.cycles)
@@ -165,19 +164,16 @@ def learn(plan: Plan, step: Step, fragments: list[Any]) -> Step:
     training = step.training
     agent, replay, metrics = algorithm.improve(plan, training.agent, training.replay, trajectory)
     done = trajectory.terminated | trajectory.truncated
-    ended = tuple(
-        Episode(float(total), int(length))
-        for total, length in zip(trajectory.episode_return[done], trajectory.episode_length[done], strict=True)
-    )
+    ended = Episodes(trajectory.episode_return[done], trajectory.episode_length[done])
     before = training.progress
     progress = Progress(
         before.steps + int(trajectory.valid.sum()),
-        before.episodes + len(ended),
+        before.episodes + len(ended.total),
         before.iterations + (step.cycle + 1 == plan.cycles),
-        (*before.recent, *ended)[-RECENT:],
+        joined(before.recent, ended).latest(RECENT),
     )
     training = Training(agent, tuple(cursors), replay, progress)
-    after = Step(training, {**step.metrics, **metrics}, (*step.episodes, *ended), step.cycle + 1)
+    after = Step(training, {**step.metrics, **metrics}, joined(step.episodes, ended), step.cycle + 1)
     if after.cycle < plan.cycles:
         return after
     from graphray.rl.results import summary
