@@ -182,7 +182,7 @@ def _text(error: BaseException) -> str:
 
     package = os.path.dirname(graphray.__file__)
     last = extract_tb(cause.__traceback__)[-1].filename
-    if last.startswith(package) or "site-packages" in last or last.startswith("<frozen"):
+    if last.startswith((package, "<frozen")) or "site-packages" in last:
         return str(error)
     from graphray.cli.tracebacks import of_users
 
@@ -244,7 +244,7 @@ def _trained(trials: list[Trial], directories: list[str], args: argparse.Namespa
 
 
 class _interruptible:
-    """Ctrl-C, or SIGTERM, has runs end after the present iteration, with a checkpoint; a second one ends them at once."""
+    """Ctrl-C, or SIGTERM, has runs end after the present iteration, with a checkpoint; a second one at once."""
 
     def __init__(self, halt: Halt) -> None:
         self.halt = halt
