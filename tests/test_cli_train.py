@@ -100,7 +100,18 @@ def test_a_run_without_a_file(graphray, tmp_path):
 
 
 def test_a_file_of_experiments_on_a_terminal(tmp_path, files):
-    command = [sys.executable, "-m", "graphray", "train", "-f", "custom.yml", "--dir", "results", "--executor", "loky:2"]
+    command = [
+        sys.executable,
+        "-m",
+        "graphray",
+        "train",
+        "-f",
+        "custom.yml",
+        "--dir",
+        "results",
+        "--executor",
+        "loky:2",
+    ]
     command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', tmp_path, *command]
     status, seen = on_a_terminal(command, columns=110)
     assert status == 0
@@ -169,7 +180,10 @@ def test_a_run_that_fails_does_not_end_the_others(graphray, tmp_path):
         (["train", "PPO", "CartPole-v1", "--set", "lr.x=1", "--set", "lr=2", "--set", "lr.y=1"], "has no entries"),
         (["train", "PPO", "CartPole-v1", "--stop", "steps=1"], "stop: there is no result 'steps'"),
         (["train", "PPO", "CartPole-v1", "--lr", "1"], "a parameter of the configuration is given with: --set lr="),
-        (["train", "PPO", "CartPole-v1", "--stop", "training_iteration=1", "--executor", "locky"], "no executor 'locky'"),
+        (
+            ["train", "PPO", "CartPole-v1", "--stop", "training_iteration=1", "--executor", "locky"],
+            "no executor 'locky'",
+        ),
     ],
 )
 def test_what_cannot_be_carried_out_is_said_and_nothing_begins(graphray, files, tmp_path, arguments, said):

@@ -114,13 +114,19 @@ STOP = "stop: {training_iteration: 1}"
     ("text", "said"),
     [
         ("", "custom.yml holds no experiments"),
-        ("run: PPO\nenv: CartPole-v1", "run: an experiment has entries such as run, env, stop; not 'PPO'; put a name above"),
+        (
+            "run: PPO\nenv: CartPole-v1",
+            "run: an experiment has entries such as run, env, stop; not 'PPO'; put a name above",
+        ),
         ("a: {run: PPO, env: CartPole-v1", "custom.yml: line 1, column 31: expected ',' or '}'"),
         ("a: {run: PPO}\na: {run: DQN}", "custom.yml: line 2, column 1: 'a' is there twice"),
         ("a: !!python/object/apply:os.getcwd []", "files of experiments are plain data"),
         ("a/b: {run: PPO}", "the name of an experiment names a folder too: 'a/b' cannot"),
         (f"a: {{env: CartPole-v1, {STOP}}}", "custom.yml: a does not say what to run; there are PPO, DQN, SAC"),
-        (f"a: {{run: ppo, env: CartPole-v1, {STOP}}}", "custom.yml: a: there is no algorithm 'ppo'; did you mean 'PPO'?"),
+        (
+            f"a: {{run: ppo, env: CartPole-v1, {STOP}}}",
+            "custom.yml: a: there is no algorithm 'ppo'; did you mean 'PPO'?",
+        ),
         (f"a: {{run: PPO, {STOP}}}", "custom.yml: a has no env"),
         (f"a: {{run: PPO, env: CartPole-v1, stopp: 1, {STOP}}}", "custom.yml: a has no 'stopp'; did you mean 'stop'?"),
         (
@@ -184,5 +190,7 @@ def test_a_mistake_in_the_last_experiment_is_found_before_anything_begins(trials
 
 def test_a_file_that_is_not_there_suggests_its_neighbour(tmp_path):
     (tmp_path / "cartpole.yaml").touch()
-    with pytest.raises(ExperimentError, match=r"cartpol\.yaml: No such file or directory; did you mean .*cartpole\.yaml\?"):
+    with pytest.raises(
+        ExperimentError, match=r"cartpol\.yaml: No such file or directory; did you mean .*cartpole\.yaml\?"
+    ):
         read(str(tmp_path / "cartpol.yaml"))
