@@ -38,9 +38,8 @@ TASKS = {
         1_000_000,
         350,
         {
-            "num_envs": 16,
-            "train_batch_size": 2048,
-            "sgd_minibatch_size": 512,
+            "gamma": 0.98,
+            "lambda_": 0.8,
             "model": {"use_lstm": True, "lstm_cell_size": 64, "max_seq_len": 32},
         },
     ),

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 from leaks import Holdings
-from machines.fixtures import machines, network, sshd, testbed
+from machines.fixtures import machines, network, nodes, ssh, sshd, testbed
 
-__all__ = ["machines", "network", "sshd", "testbed"]  # fixtures, which pytest finds here
+__all__ = ["machines", "network", "nodes", "ssh", "sshd", "testbed"]  # fixtures, which pytest finds here
 
 if TYPE_CHECKING:
     from graphray.executors import Loky

@@ -13,6 +13,8 @@ import time
 
 import numpy as np
 import pytest
+from cluster_tasks import add, big, notes
+from waiting import until
 
 import graphray as gr
 from graphray.executors.dask.seat import Shelf
@@ -20,9 +22,12 @@ from graphray.testing import Capabilities, ExecutorSuite
 
 CLUSTER = """
 import sys
+import dask
 from distributed import LocalCluster
 
 if __name__ == "__main__":
+    # It closes the nanny of a worker that was lost some time ago, if that is just being started for the second time.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
     options = {"n_workers": int(sys.argv[1]), "threads_per_worker": int(sys.argv[2])}
     with LocalCluster(dashboard_address=None, host="127.0.0.1", **options) as cluster:
         print(cluster.scheduler_address, flush=True)
@@ -59,7 +64,7 @@ def cluster(tmp_path_factory):
 class TestDask(ExecutorSuite):
     test_the_pause_leaves_the_users_random_numbers_alone = None  # Dask itself draws from them, in the driver
 
-    capabilities = Capabilities(processes=True, pickles=True)
+    capabilities = Capabilities(processes=True, pickles=True, gangs=True)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -77,19 +82,6 @@ class TestDask(ExecutorSuite):
 
 
 @gr.task
-def big(i, path):
-    with open(path, "a") as file:
-        file.write(f"{i} {os.getpid()}\n")
-    return np.full(100_000, float(i))
-
-
-@gr.task
-def add(*arrays, seconds=0.0):
-    time.sleep(seconds)
-    return sum(float(a.sum()) for a in arrays)
-
-
-@gr.task
 def end_process(i):
     os._exit(3)
 
@@ -99,24 +91,17 @@ def both(i):
     return threading.current_thread().name, gr.context().worker, np.full(50_000, i)
 
 
-def until(true, patience=20.0):
-    deadline = time.monotonic() + patience
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
-
-
 def test_results_that_were_lost_with_a_worker_are_made_again(cluster, tmp_path):
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.Dask(cluster) as pool:
-        run = pool.run(add(*[big(i, str(notes)) for i in range(40)], seconds=2.0))
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) >= 80)
-        made = {int(line.split()[1]) for line in notes.read_text().splitlines()}
+        run = pool.run(add(*[big(i, path) for i in range(40)], seconds=2.0))
+        assert until(lambda: len(notes(path)) >= 40)
+        made = {pid for _, pid in notes(path)}
         assert len(made) == 2
         time.sleep(0.3)
         os.kill(made.pop(), signal.SIGKILL)
         assert run.result(60) == 100_000 * sum(range(40))
-    assert len(notes.read_text().splitlines()) <= 80
+    assert len(notes(path)) <= 80
 
 
 def test_a_task_that_kills_its_workers_fails_alone(cluster):
@@ -166,6 +151,32 @@ def test_a_worker_that_was_started_again_gives_its_results_other_names():
     """Its name is that of the one before, of whose results others may have copies."""
     before, after = [Shelf("worker").put_values([np.ones(50_000)])[0] for _ in range(2)]
     assert before.key != after.key
+
+
+def test_a_worker_that_is_another_by_now_is_greeted_anew(cluster):
+    """Its process was started again at the same address, and the unit comes before the news."""
+    from distributed import Client
+
+    def forget():
+        from graphray.executors.dask import seat
+
+        seat._seats.clear()
+
+    with gr.executors.Dask(cluster) as pool, Client(cluster, set_as_default=False) as client:
+        assert pool.compute(add()) == 0
+        client.run(forget)
+        found = pool.run([both(i) for i in range(100)]).result(30)
+        assert [int(array[0]) for *_, array in found] == list(range(100))
+        assert until(lambda: pool.workers == 2)
+
+
+def test_a_gang_waits_for_a_worker_that_is_started_again(cluster):
+    """Its nanny does that; until then there is one too few."""
+    with gr.executors.Dask(cluster) as pool:
+        assert until(lambda: pool.compute(add()) == 0 and pool.workers == 2)
+        with pytest.raises(gr.WorkerDied):
+            pool.compute(end_process(1))
+        assert pool.run(gr.gang(lambda gang: gang.rank, size=2)).result(30) == (0, 1)
 
 
 def test_results_are_gone_from_the_cluster_once_nobody_holds_them(cluster):

@@ -10,22 +10,15 @@ import select
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from machines import closed_port, listening, silent_port, tree
 from machines import network as machines_network
 from machines.processes import running
+from waiting import until
 
 ROOT = Path(__file__).parent.parent
-
-
-def eventually(condition, patience=20.0):
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it has not come to that"
-        time.sleep(0.01)
 
 
 def connects(address, port, timeout=0.5):
@@ -142,7 +135,7 @@ def test_what_sessions_start_is_counted_and_ends_with_the_server(testbed):
     with testbed.sshd() as server, testbed.sshd() as other:
         assert server.processes() == []
         server.client.run("server", "sh", "-c", "setsid sleep 300 < /dev/null > /dev/null 2>&1 &")
-        eventually(lambda: [p.name() for p in server.processes()] == ["sleep"])  # the session has ended
+        assert until(lambda: [p.name() for p in server.processes()] == ["sleep"])  # the session has ended
         (detached,) = server.processes()
         assert other.processes() == []
         other.kill()
@@ -298,7 +291,7 @@ def test_a_frozen_machine_accepts_and_does_not_answer(machines):
     m1, *_ = machines
     with session(machines.client, "m1", TALK) as talk:
         m1.freeze()
-        eventually(lambda: {p.status() for p in m1.processes(server=True)} == {"stopped"})
+        assert until(lambda: {p.status() for p in m1.processes(server=True)} == {"stopped"})
         talk.stdin.write("hello\n")
         talk.stdin.flush()
         with socket.create_connection((m1.address, 22), timeout=5) as connection:
@@ -324,7 +317,7 @@ def test_processes_are_counted_where_they_are(machines):
             process.wait()
     """
     with session(machines.client, "m1", code) as client:
-        eventually(lambda: [p.name() for p in m1.processes()].count("sleep") == 3)
+        assert until(lambda: [p.name() for p in m1.processes()].count("sleep") == 3)
         assert m2.processes() == []
         client.stdin.write("\n")
         client.stdin.flush()
@@ -354,7 +347,7 @@ def test_listeners_of_a_machine(machines):
         assert pid in {p.pid for p in m1.processes()}
         assert {x.command for x in found} == {" ".join([sys.executable, "-c", LISTEN]).strip()}
         assert [x.port for x in m2.listening()] == [22]
-    eventually(lambda: m1.listening() == before)
+    assert until(lambda: m1.listening() == before)
 
 
 def test_listeners_of_a_tree_of_processes():

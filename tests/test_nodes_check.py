@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from machines import closed_port, silent_port
@@ -18,12 +17,6 @@ from graphray.cli import main
 check = gr.executors.ssh.check
 Host = gr.executors.ssh.Host
 ROOT = Path(__file__).parent.parent
-
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +31,6 @@ def ssh(server, monkeypatch):
     monkeypatch.setenv("GRAPHRAY_SSH", server.client.command)
     monkeypatch.setenv("COLUMNS", "100")
     return server
-
-
-@pytest.fixture
-def nodes(ssh, capsys):
-    """Run `graphray nodes …` in this process."""
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        status = main(["nodes", *arguments])
-        return Done(status, *capsys.readouterr())
-
-    return run
 
 
 def topics(report):

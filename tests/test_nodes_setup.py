@@ -10,47 +10,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import pytest
 from pythons import make_python, make_python_without_venv
+from waiting import until
 
 import graphray as gr
-from graphray.cli import main
 from graphray.executors.ssh.packages import needed
 from graphray.executors.ssh.wheel import wheel
 
 ssh_module = gr.executors.ssh
 Host = ssh_module.Host
 ROOT = Path(__file__).parent.parent
-
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def ssh(sshd, monkeypatch):
-    monkeypatch.setenv("GRAPHRAY_SSH", sshd.client.command)
-    return sshd
-
-
-@pytest.fixture
-def nodes(ssh, capsys):
-    """Run `graphray nodes …` in this process."""
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        status = main(["nodes", *arguments])
-        return Done(status, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -72,13 +46,6 @@ def bogus(tmp_path):
 def finished(folder):
     """The environments that have their names."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def eventually(condition, patience=30.0):
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it has not come to that"
-        time.sleep(0.01)
 
 
 def at_work(folder):
@@ -213,11 +180,11 @@ def test_a_setup_that_is_ended_leaves_nothing_at_work_and_nothing_that_looks_fin
         for line in driver.stderr:
             if "making a virtual environment" in line:
                 break
-        eventually(lambda: any("venv" in " ".join(p.info["cmdline"]) for p in at_work(folder)))
+        assert until(lambda: any("venv" in " ".join(p.info["cmdline"]) for p in at_work(folder)))
         driver.send_signal(how)
         driver.communicate(timeout=60)
     assert driver.returncode == status
-    eventually(lambda: not at_work(folder))
+    assert until(lambda: not at_work(folder))
     assert finished(folder) == []
     nodes("setup", "n1", "--dir", str(folder), "--wheels", str(bogus))  # which sweeps up first
     assert [path.name for path in folder.iterdir()] == [".lock"]

@@ -14,13 +14,6 @@ from graphray.executors.ssh import Host
 from graphray.executors.ssh.openssh import command, explain
 
 
-@pytest.fixture
-def ssh(sshd, monkeypatch):
-    """The shared server, which is what `GRAPHRAY_SSH` knows as n1 and n2."""
-    monkeypatch.setenv("GRAPHRAY_SSH", sshd.client.command)
-    return sshd
-
-
 def run(host, argv, **options):
     found = command(host, argv, **options)
     return subprocess.run(found, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)

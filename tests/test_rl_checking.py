@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -376,3 +378,10 @@ def test_the_same_is_said_once():
     found = problems(Wrong)
     assert len(found) == 3
     assert str(EnvironmentProblems("Wrong", found)).startswith("Wrong has 3 problems:\n- the observation of reset()")
+
+
+def test_the_example_of_an_own_environment_is_right(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "examples")
+    report = rl.check_env("custom_env.CustomEnv", {"hours": 48}, steps=200)
+    assert (report.notes, report.episodes) == ((), 4)
+    sys.modules.pop("custom_env", None)

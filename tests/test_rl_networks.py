@@ -21,7 +21,7 @@ def both(spec, observation, memory=None, seed=0):
     params = jax.tree.map(lambda x: x + np.random.default_rng(1).normal(size=x.shape).astype(x.dtype) * 0.1, params)
     memory = np.zeros((len(observation), spec.memory), np.float32) if memory is None else memory
     traced = networks.Network(spec).apply({"params": params}, observation, memory)
-    return [np.asarray(x) for x in traced], host.apply(spec, {"policy": params}, observation, memory)
+    return [np.asarray(x) for x in traced], host.forwarding(spec, {"policy": params})(observation, memory)
 
 
 def numbers(*shape, seed=0):
@@ -61,7 +61,7 @@ def test_a_mask_is_not_seen_by_the_network_and_forbids_actions():
     params = {"policy": jax.device_get(networks.init(spec, jax.random.key(0)))}
     for seed in range(20):
         noise = 100 * numbers(ROWS, 3, seed=seed)
-        action = policy.act(params, observation, np.zeros((ROWS, 0), np.float32), noise)[0]
+        action = policy.acting(params)(observation, np.zeros((ROWS, 0), np.float32), noise)[0]
         assert action[:, 0].tolist() == [0, 1, 2, 0, 1]
 
 
@@ -95,7 +95,7 @@ def test_dueling_outputs_have_the_values_mean():
     value = features @ params["value"]["kernel"] + params["value"]["bias"]
     assert np.allclose(outputs.mean(-1), value[:, 0], atol=1e-5)
     # The best action is the same with the advantages alone, which is what the host looks at.
-    there, _, _ = host.apply(spec, {"policy": jax.device_get(params)}, x, np.zeros((ROWS, 0), np.float32))
+    there, _, _ = host.forwarding(spec, {"policy": jax.device_get(params)})(x, np.zeros((ROWS, 0), np.float32))
     assert np.argmax(there, -1).tolist() == np.argmax(outputs, -1).tolist()
 
 
@@ -119,6 +119,6 @@ def test_observations_are_normalised_on_the_host_as_in_traced_code():
     params = jax.device_get(networks.init(spec, jax.random.key(0)))
     given = {"mean": numbers(3), "deviation": np.abs(numbers(3, seed=3)) + 0.5}
     x = 5 * numbers(ROWS, 3)
-    there, _, _ = host.apply(spec, {"policy": params, "filter": given}, x, np.zeros((ROWS, 0), np.float32))
+    there, _, _ = host.forwarding(spec, {"policy": params, "filter": given})(x, np.zeros((ROWS, 0), np.float32))
     traced, _ = networks.forward(spec, params, networks.normalised(given, x))
     assert np.allclose(there, traced, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What all algorithms have in common: the surface, the configuration, checkpoints, and that nothing depends on who steps what."""
+"""What algorithms share: surface, configuration, checkpoints; and that nothing depends on who steps what."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(tmp_path, file, damage):
             case "text":
                 victim.write_bytes(b"hello")
         before = bits(algorithm.state)
-        with pytest.raises(ValueError, match="damaged|no checkpoint"):
+        with pytest.raises(ValueError, match=r"damaged|no checkpoint"):
             algorithm.restore(path)
         assert bits(algorithm.state) == before
 
@@ -388,19 +388,20 @@ def test_an_algorithm_within_a_task_uses_that_process(loky):
     assert gr.call(train).compute(executor=loky) == 96
 
 
-class Told:
-    seen: list = []
+TOLD = []
 
+
+class Told:
     def on_train_result(self, algorithm, result):
-        self.seen.append(result["training_iteration"])
+        TOLD.append(result["training_iteration"])
 
 
 def test_callbacks_are_called():
-    Told.seen.clear()
+    TOLD.clear()
     with made("PPO", callbacks=Told) as algorithm:
         algorithm.train()
         algorithm.train()
-    assert Told.seen == [1, 2]
+    assert TOLD == [1, 2]
 
 
 def test_an_environment_that_raises_is_told_with_its_seed(loky):

@@ -13,16 +13,18 @@ import time
 import traceback
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
+from cluster_tasks import add, big, notes
 from machines import Sshd
+from waiting import until
 
 import graphray as gr
 from graphray.cli import main as graphray_cli
+from graphray.executors.events import Printed
 from graphray.executors.ssh.certificates import Authority, context
 from graphray.executors.store.directory import disk_place, sweep
-from graphray.testing import Capabilities, ExecutorSuite
+from graphray.testing import RESOURCES, Capabilities, ExecutorSuite
 
 SERVERS: list[Sshd] = []  # that tests look at
 
@@ -42,12 +44,13 @@ def cluster(sshd):
 class TestSSH(ExecutorSuite):
     test_the_pause_leaves_the_users_random_numbers_alone = None  # Dask itself draws from them, in the driver
 
-    capabilities = Capabilities(processes=True, pickles=True)
+    capabilities = Capabilities(processes=True, pickles=True, resources=True, gangs=True)
 
     @pytest.fixture(scope="class")
     @classmethod
     def executor(cls, cluster):
-        with gr.executors.SSH("n1,n2", workers=1) as executor:
+        has = "&".join([f"resources.{name}={amount}" for name, amount in RESOURCES.items()])
+        with gr.executors.SSH([f"n1?{has}", "n2"], workers=2) as executor:
             executor.compute(gr.call(int))
             yield executor
 
@@ -56,20 +59,6 @@ class TestSSH(ExecutorSuite):
 
 
 # ---- workers and machines that go
-
-
-@gr.task
-def big(i, path=None):
-    if path is not None:
-        with open(path, "a") as file:
-            file.write(f"{i}\n")
-    return np.full(100_000, float(i))
-
-
-@gr.task
-def add(*arrays, seconds=0.0):
-    time.sleep(seconds)
-    return sum(float(a.sum()) for a in arrays)
 
 
 @gr.task
@@ -97,29 +86,22 @@ def running(module: str) -> list[psutil.Process]:
     return found
 
 
-def until(true, patience=10.0):
-    deadline = time.monotonic() + patience
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
-
-
 @pytest.mark.parametrize("whom", ["worker", "agent"])
 def test_results_that_were_lost_are_made_again(cluster, tmp_path, whom):
     """A worker, or a whole machine, goes with its results when all are made and the last step is waited for."""
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
-        slow = add(*[big(i, str(notes)) for i in range(40)], seconds=2.0)
-        also = add(*[big(i, str(notes)) for i in range(40, 80)], seconds=2.0)
+        slow = add(*[big(i, path) for i in range(40)], seconds=2.0)
+        also = add(*[big(i, path) for i in range(40, 80)], seconds=2.0)
         last = gr.call(lambda a, b: a + b, slow, also)
         run = pool.run(last)
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) >= 80)
+        assert until(lambda: len(notes(path)) >= 80)
         time.sleep(0.5)
         assert len(workers()) == 2
         victim = workers()[0] if whom == "worker" else agents()[0]
         victim.kill()
         assert run.result(timeout=60) == 100_000 * sum(range(80))
-    repeated = len(notes.read_text().split()) - 80
+    repeated = len(notes(path)) - 80
     assert 0 <= repeated <= 60, repeated
 
 
@@ -164,22 +146,22 @@ def test_machines_come_and_go_during_a_run(cluster):
 
 
 def test_results_move_before_a_machine_goes(cluster, tmp_path):
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
-        last = add(*[big(i, str(notes)) for i in range(40)], seconds=3.0)
+        last = add(*[big(i, path) for i in range(40)], seconds=3.0)
         run = pool.run(last)
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) == 40)
+        assert until(lambda: len(notes(path)) == 40)
         time.sleep(0.5)
         (busy,) = {w.split("/")[0] for w in pool._core.units}
         pool.remove("n1" if busy == "n2" else "n2")
         assert run.result(60) == 100_000 * sum(range(40))
-    assert len(notes.read_text().split()) == 40
+    assert len(notes(path)) == 40
 
 
 DRIVER = """
 import sys, time
 import graphray as gr
-from test_ssh import add, big
+from cluster_tasks import add, big
 
 with gr.executors.SSH(["n1", "n2"], workers=2) as pool:
     pool.compute(add(*[big(i) for i in range(8)]))
@@ -334,6 +316,42 @@ def test_one_bad_machine_among_good_ones(bad):
     assert refusal(["n1", "no-such-host.invalid"]).host.name == "no-such-host.invalid"
 
 
+def test_one_machine_without_the_directory_among_good_ones(cluster):
+    """It is there, and cannot start its workers: that is not to be found out from who does the work."""
+    error = refusal(["n1", "n2?directory=/no/such"])
+    assert error.host.name == "n2"
+    assert "/no/such" in str(error)
+
+
+def test_an_address_that_is_not_this_machines(cluster):
+    assert "203.0.113.7" in str(refusal(listen="203.0.113.7"))
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_the_scheduler_may_listen_by_ipv6(cluster):
+    with gr.executors.SSH("n1", workers=1, listen="::1") as pool:
+        assert pool.compute(add()) == 0
+
+
+def test_what_no_machine_has_is_refused_before_its_workers_are_there(cluster, monkeypatch):
+    async def never(self, home):
+        """No worker is ready yet."""
+
+    monkeypatch.setattr(gr.executors.SSH, "_greet", never)
+    wish = gr.task(int, resources={"unicorn": 1})
+    with gr.executors.SSH("n1,n2", workers=1) as pool:
+        with pytest.raises(gr.ResourceError, match=r"machine n1 with 1 worker.* n2 with 1 worker"):
+            pool.run(wish()).result(10)
+        assert not pool._places
+
+
+def test_a_worker_that_will_not_start_is_not_counted_on(cluster):
+    with gr.executors.SSH("n1?env.PYTHONHOME=/no/such,n2", workers=1) as pool:
+        assert pool.compute(add()) == 0
+        with pytest.raises(gr.ResourceError, match="2 workers"):
+            pool.run(gr.gang(lambda gang: gang.rank, size=2)).result(30)
+
+
 def test_the_command_line_says_it_in_one_line(bad, capfd, tmp_path):
     bad().kill()
     (tmp_path / "pipeline.py").write_text("import graphray as gr\n\n@gr.task\ndef pipeline():\n    return 1\n")
@@ -400,14 +418,41 @@ def test_what_a_forked_process_prints_comes_too(cluster, capfd):
     assert "".join(printed).count("a child's words") == 1
 
 
-def test_much_output_stops_nobody_and_stays_nowhere(cluster, capfd):
-    def size():
-        return psutil.Process().memory_info().rss
+@gr.task
+def write_slowly(line):
+    for byte in line.encode():
+        os.write(1, bytes([byte]))
+        time.sleep(0.002)
+
+
+def test_lines_and_characters_that_come_in_pieces_are_put_together(cluster, capfd):
+    printed = []
+    with gr.executors.SSH("n1", workers=1) as pool:
+        pool.compute([write_slowly("größer als 1 €\n")])
+        assert until(lambda: "\n" in "".join(printed) or printed.append(capfd.readouterr().out))
+    assert "".join(printed) == "[n1/1] größer als 1 €\n"
+
+
+@gr.task
+def print_lines(megabytes):
+    for _ in range(megabytes * 1024):
+        sys.stdout.write("x" * 1023 + "\n")
+    return megabytes
+
+
+@pytest.mark.parametrize("write", [shout, print_lines])
+def test_much_output_stops_nobody_and_stays_nowhere(cluster, capfd, write):
+    """What comes faster than it can be shown waits where it is written, and not in memory."""
+
+    def sizes():
+        return [process.memory_info().rss for process in (psutil.Process(), *workers(), *agents())]
 
     with gr.executors.SSH(["n1", "n2"], workers=1) as pool:
-        pool.compute([shout(1), shout(1)])
+        pool.compute([write(1), write(1)])
         capfd.readouterr()
-        before = size()
-        assert pool.compute([shout(20), shout(20)]) == [20, 20]
-        assert size() - before < 60 << 20
+        before = sizes()
+        run = pool.run([write(60), write(60)])
+        assert run.result() == [60, 60]
+        assert max(after - size for after, size in zip(sizes(), before, strict=True)) < 50 << 20
+        assert sum(len(e.text) for e in run.events if isinstance(e, Printed)) < 20 << 20
     capfd.readouterr()

@@ -7,26 +7,17 @@ import time
 
 import numpy as np
 import pytest
+from cluster_tasks import add, big, notes
 from machines import Proxy
-from test_ssh import is_refused, until
+from test_ssh import is_refused
+from waiting import until
 
 import graphray as gr
 from graphray.executors.ssh.certificates import context
 
 
-@gr.task
 def part(i, path=None):
-    if path is not None:
-        with open(path, "a") as file:
-            file.write(f"{i}\n")
-    time.sleep(0.01)
-    return np.full(50_000, float(i))
-
-
-@gr.task
-def add(*arrays, seconds=0.0):
-    time.sleep(seconds)
-    return sum(float(a.sum()) for a in arrays)
+    return big(i, path, size=50_000, seconds=0.01)
 
 
 @gr.task
@@ -88,15 +79,15 @@ def test_on_each_machine_only_ssh_and_workers_listen_and_they_refuse_strangers(n
 @pytest.mark.parametrize("how", ["kill", "cut"])
 def test_a_machine_is_lost_in_mid_run(net, tmp_path, how):
     """Killed, its connections end at once. With its cable pulled nobody is told: that has to be found out."""
-    notes = tmp_path / "notes"
+    path = str(tmp_path / "notes")
     with gr.executors.SSH("m1,m2,m3", workers=1) as pool:
         pool.compute(add())
         assert until(lambda: len(pool._places) == 3)
-        run = pool.run(add(*[part(i, str(notes)) for i in range(300)]))
-        assert until(lambda: notes.exists() and len(notes.read_text().split()) > 100)
+        run = pool.run(add(*[part(i, path) for i in range(300)]))
+        assert until(lambda: len(notes(path)) > 100)
         getattr(net["m2"], how)()
         assert run.result(timeout=90) == 50_000 * sum(range(300))
-        repeated = len(notes.read_text().split()) - 300
+        repeated = len(notes(path)) - 300
         assert repeated <= 200
         assert set(pool.compute([where() for _ in range(40)])) == {"m1", "m3"}
 
@@ -133,3 +124,66 @@ with contextlib.suppress(OSError), open(os.environ["TMPDIR"] + "/full", "wb") as
         machine.python(fill)
         with gr.executors.SSH([machine.name], workers=1) as pool:
             assert pool.compute(add(*[part(i) for i in range(20)])) == 50_000 * sum(range(20))
+
+
+# ---- machines that reach the driver, and not each other
+
+
+@gr.task
+def both(*found):
+    return {name for name, _ in found}, sum(float(array.sum()) for _, array in found)
+
+
+@gr.task
+def named(i):
+    time.sleep(0.05)
+    return gr.context().worker.split("/")[0], np.full(50_000, float(i))
+
+
+@pytest.fixture
+def isolated(net):
+    for name in ("m1", "m2"):
+        net[name].isolate()
+    with gr.executors.SSH("m1,m2", workers=1) as pool:
+        pool.compute(add())
+        assert until(lambda: len(pool._places) == 2)
+        yield pool
+
+
+def test_results_for_a_machine_that_cannot_be_reached_go_through_the_driver(isolated):
+    assert isolated.run(both(*[named(i) for i in range(40)])).result(30) == ({"m1", "m2"}, 50_000 * sum(range(40)))
+    shared = gr.value(np.ones(100_000))
+    assert isolated.run([add(shared, seconds=0.05) for _ in range(10)]).result(30) == [100_000] * 10
+
+
+def test_a_machine_that_leaves_gives_its_results_to_one_that_it_cannot_reach(isolated):
+    run = isolated.run(both(*[named(i) for i in range(40)]))
+    assert until(lambda: run.job.done >= 30)
+    isolated.remove("m2", timeout=10)
+    assert run.result(30) == ({"m1", "m2"}, 50_000 * sum(range(40)))
+    assert run.summary()["tasks"]["named"]["calls"] == 40
+
+
+def test_machines_that_lose_sight_of_each_other_go_on_through_the_driver(net):
+    with gr.executors.SSH("m1,m2", workers=1) as pool:
+        pool.compute(add())
+        assert until(lambda: len(pool._places) == 2)
+        for name in ("m1", "m2"):
+            net[name].isolate()
+        assert pool.run(both(*[named(i) for i in range(40)])).result(60) == ({"m1", "m2"}, 50_000 * sum(range(40)))
+
+
+def test_workers_that_the_driver_cannot_reach_are_an_error(net, monkeypatch):
+    machine = net["m1"]
+    monkeypatch.setenv("GRAPHRAY_SSH", machine.bastion().command)
+    machine.cut()
+    began = time.monotonic()
+    with gr.executors.SSH("m1", workers=1) as pool, pytest.raises(gr.HostError, match="cannot connect to its workers"):
+        pool.compute(add())
+    assert time.monotonic() - began < 30
+
+
+def test_a_gang_says_who_cannot_reach_whom(isolated):
+    with pytest.raises(OSError, match=r"cannot meet: m[12] cannot connect to m[12]"):
+        isolated.run(gr.gang(lambda gang: gang.rank, size=2)).result(30)
+    assert isolated.run(gr.gang(lambda gang: gang.rank, size=1)).result(30) == (0,)

@@ -11,8 +11,9 @@ import time
 
 import psutil
 import pytest
-from machines import closed_port
+from machines import closed_port, silent_port
 from pythons import make_python
+from waiting import until
 
 import graphray as gr
 from graphray.executors.ssh import Host
@@ -32,21 +33,19 @@ time.sleep(600)
 """
 
 
-@pytest.fixture
-def ssh(sshd, monkeypatch):
-    monkeypatch.setenv("GRAPHRAY_SSH", sshd.client.command)
-    return sshd
-
-
-def eventually(condition, patience=20.0):
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it has not come to that"
-        time.sleep(0.01)
-
-
 def gone(pids):
     return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+def test_a_host_that_is_silent_is_not_waited_for(sshd, monkeypatch):
+    """After Ctrl-C, say: there is nothing there that could tidy up."""
+    with silent_port() as port:
+        monkeypatch.setenv("GRAPHRAY_SSH", sshd.make_client(port=port).command)
+        program = Program(Host("n1"), grace=5.0)
+        time.sleep(0.3)
+        began = time.monotonic()
+        program.close()
+        assert time.monotonic() - began < 1.0
 
 
 def test_messages_of_any_size_go_there_and_back(ssh, rng):
@@ -239,7 +238,7 @@ def test_it_ends_with_the_connection_and_so_do_its_children(ssh):
         program.start(FAMILY)
         pids = [int(pid) for pid in program.receive(30).split()]
         assert not gone(pids)
-    eventually(lambda: gone(pids))
+    assert until(lambda: gone(pids))
 
 
 def test_children_that_a_program_leaves_end_with_it(ssh):
@@ -247,7 +246,7 @@ def test_children_that_a_program_leaves_end_with_it(ssh):
         program.start(FAMILY.replace("time.sleep(600)\n", ""))
         child = int(program.receive(30).split()[1])
         assert program.wait(30) == 0
-        eventually(lambda: gone([child]))
+        assert until(lambda: gone([child]))
 
 
 def test_a_program_that_is_killed_there_is_not_taken_for_a_failing_connection(ssh):
@@ -296,7 +295,7 @@ def test_a_connection_that_is_cut_ends_both_sides(testbed, monkeypatch):
                     process.kill()
             with pytest.raises(gr.HostError):
                 program.receive(30)
-            eventually(lambda: gone(pids))
+            assert until(lambda: gone(pids))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -316,7 +315,7 @@ def test_a_driver_that_is_killed_takes_it_along(ssh, how):
         assert len(pids) == 2
         assert not gone(pids)
         driver.send_signal(how)
-    eventually(lambda: gone(pids))
+    assert until(lambda: gone(pids))
 
 
 def test_a_silent_driver_is_given_up(ssh, monkeypatch):
@@ -332,7 +331,7 @@ def test_a_silent_driver_is_given_up(ssh, monkeypatch):
         assert not gone(pids)  # it is told that somebody is there
         client = next(p for p in psutil.Process().children() if "BatchMode=yes" in p.cmdline())
         client.suspend()
-        eventually(lambda: gone(pids))
+        assert until(lambda: gone(pids))
         client.resume()
 
 
@@ -364,7 +363,7 @@ def test_a_cable_that_is_pulled_ends_both_sides(machines, monkeypatch):
         with pytest.raises(gr.HostError) as caught:
             program.receive(60)
         assert caught.value.reason == "timeout"
-        eventually(lambda: gone(pids))
+        assert until(lambda: gone(pids))
 
 
 def test_machines_that_are_off_or_silent(machines, monkeypatch):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 KEPT = 50_000  # events of a run that are kept at least; the oldest go, since it may last for ever
+KEPT_PRINTS = 8 << 20  # characters of what tasks have printed that are kept at least
 _RELEASED = object()  # in place of a value that was let go
 
 
@@ -51,6 +52,7 @@ class BaseRun:
         self.reported: weakref.WeakSet[Node] = weakref.WeakSet()  # failed nodes that were told of
         self._failed: dict[Node, str] = {}  # with a cache: those of them that its history is still to be told of
         self._figures = Figures()
+        self._printed = 0  # characters of that are in the events
         self._stored = 0, 0  # results that were put into the cache, and their bytes, as far as told
         self._summary: Callable[[], dict[str, Any]] | None = None  # a copy of it, once nothing changes any more
         self._began = time.perf_counter()
@@ -107,6 +109,21 @@ class BaseRun:
         self.events.append(event)
         if len(self.events) >= 2 * KEPT:
             del self.events[:KEPT]
+        if type(event) is events.Printed:
+            self._printed += len(event.text)
+            if self._printed >= 2 * KEPT_PRINTS:
+                self._forget_prints()
+
+    def _forget_prints(self) -> None:
+        """Let go of the oldest texts: they may be many, where other events are small."""
+        kept, self._printed = [], 0
+        for event in reversed(self.events):
+            if type(event) is events.Printed:
+                if self._printed >= KEPT_PRINTS:
+                    continue
+                self._printed += len(event.text)
+            kept.append(event)
+        self.events[:] = reversed(kept)
 
     def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
         import warnings
@@ -238,7 +255,8 @@ class Run(BaseRun):
     """A run of one graph; made by `graph.run()`.
 
     Attributes:
-        events: the run's events so far, in order; of a long run, the last 50,000 at least.
+        events: the run's events so far, in order; of a long run, the last 50,000 at least, and of what its tasks print
+            the last 8 MB.
     """
 
     def __init__(
@@ -336,7 +354,7 @@ class GrowingRun(BaseRun):
     """A run to which nodes are added while it goes on; made by `executor.open()`.
 
     Attributes:
-        events: the run's latest events, in order: the last 50,000 at least.
+        events: the run's latest events, in order: the last 50,000 at least, and of what its tasks print the last 8 MB.
     """
 
     def __init__(self, executor: Executor, job: Job, subscribers: Sequence[Subscriber] = ()) -> None:

@@ -1,10 +1,6 @@
 """Reinforcement learning: algorithms as pure rollout and update stages.
 
-    from graphray import rl
-
-    algo = rl.PPO("CartPole-v1", num_workers=2, lr=1e-3)
-    for _ in range(10):
-        print(rl.pretty_print(algo.train()))
+`rl.PPO("CartPole-v1", num_workers=2, lr=1e-3).train()` is one iteration of training.
 
 What runs where decides what a module may import:
 
@@ -35,7 +31,7 @@ _PUBLIC = {
     "MODEL_DEFAULTS": "config",
     "COMMON_CONFIG": "config",
     "ConfigError": "options",
-    "EnvironmentFailed": "rollout",
+    "EnvironmentFailed": "environments",
     "NotReproducible": "environments",
 }
 

@@ -76,7 +76,7 @@ def architecture(
         raise ValueError(
             "model has conv_filters, but the environment shows no image (uint8, height × width × channels)"
         )
-    recurrent = bool(known["use_lstm"]) and more.pop("recurrent", True)
+    recurrent = more.pop("recurrent", True) and known["use_lstm"]
     custom = known["custom_model"]
     if recurrent and custom is not None:
         raise ValueError("model has use_lstm and a custom_model: a custom model has no LSTM put behind it")

@@ -190,7 +190,10 @@ def _encode(value: Any, arrays: dict[str, Any], path: str) -> Any:
         return {"type": type(value).__name__, "fields": inner}
     match value:
         case dict():
-            return {"dict": {name: _encode(one, arrays, f"{path}.{name}") for name, one in value.items()}}
+            if all(isinstance(name, str) for name in value):
+                return {"dict": {name: _encode(one, arrays, f"{path}.{name}") for name, one in value.items()}}
+            pairs = enumerate(value.items())
+            return {"items": [[_encode(x, arrays, f"{path}.{n}.{i}") for i, x in enumerate(pair)] for n, pair in pairs]}
         case tuple() | list():
             kind = "tuple" if isinstance(value, tuple) else "list"
             return {kind: [_encode(one, arrays, f"{path}.{number}") for number, one in enumerate(value)]}
@@ -215,6 +218,8 @@ def _decode(code: dict[str, Any], arrays: dict[str, Any]) -> Any:
             return made(**{field: _decode(one, arrays) for field, one in fields.items()})
         case {"dict": dict(inner)}:
             return {name: _decode(one, arrays) for name, one in inner.items()}
+        case {"items": list(pairs)}:
+            return {_decode(key, arrays): _decode(one, arrays) for key, one in pairs}
         case {"tuple": list(inner)}:
             return tuple(_decode(one, arrays) for one in inner)
         case {"list": list(inner)}:

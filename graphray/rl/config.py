@@ -81,9 +81,7 @@ class ModelConfig:
     )
     lstm_use_prev_action: Any = option(False, "The LSTM sees the previous action.", flag)
     lstm_use_prev_reward: Any = option(False, "The LSTM sees the previous reward.", flag)
-    vf_share_layers: Any = option(
-        False, "Policy and value are heads of one network. With an LSTM they always are.", flag
-    )
+    vf_share_layers: Any = option(False, "Policy and value are heads of one network.", flag)
     free_log_std: Any = option(
         True,
         "The standard deviations of continuous actions are parameters of their own, not outputs of the network (PPO).",

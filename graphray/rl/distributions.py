@@ -62,7 +62,7 @@ class ActionDistribution(NamedTuple):
         """
         if len(self.layout.leaves) == 1 and self.layout.discrete:  # most environments
             logits = parameters if noise is None else parameters + noise
-            return xp.argmax(logits, axis=-1)[..., None].astype(xp.int32)
+            return logits.argmax(axis=-1)[..., None].astype(np.int32)
         drawn = []
         at = 0
         for leaf, cut in self._cuts(parameters):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from graphray.rl import keys
 from graphray.rl.cursor import begin, episode_seeds
 from graphray.rl.environments import Environment, make
-from graphray.rl.rollout import Policy
+from graphray.rl.rollout import HostPolicy
 from graphray.rl.spaces import decoder, encoder
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Episodes(NamedTuple):
 
 def evaluate(
     env: Environment,
-    policy: Policy,
+    policy: HostPolicy,
     params: Any,
     key: keys.Key,
     index: Any,
@@ -70,9 +70,10 @@ def evaluate(
         totals, lengths = np.zeros(count), np.zeros(count, np.int64)
         limit = min((one for one in (env.limit, steps) if one is not None), default=None)
         running = list(range(count))
+        act = policy.acting(params)
         while running:
             noise = policy.noise(keys.fold_in(actions, int(lengths.max()))) if explore else None
-            action, _, memory = policy.act(params, block, memory, noise)
+            action, _, memory = act(block, memory, noise)
             still = []
             for i in running:
                 shown, reward, terminated, truncated, _ = live[i].step(decode(action[i]))

@@ -19,7 +19,7 @@ from graphray.rl.architecture import FORBIDDEN, Architecture, masked
 from graphray.rl.distributions import ActionDistribution
 from graphray.rl.spaces import Choice, Numbers
 
-__all__ = ["NetworkPolicy", "apply"]
+__all__ = ["NetworkPolicy", "encoded", "forwarding"]
 
 _RANDOM = 1  # folded into an action's key for what is drawn beside the distribution
 
@@ -59,7 +59,10 @@ class NetworkPolicy(NamedTuple):
         return 1 + self.network.width * layout.size if self.exploration == "StateDependent" else 0
 
     def noise(self, key: keys.Key) -> NDArray[np.float32]:
-        """What actions are drawn with: the distribution's numbers, then uniform ones, one more than an action has."""
+        """What actions are drawn with: numbers of the distribution or of the way to explore, then uniform ones.
+
+        Of these there is one more than numbers in an action.
+        """
         own: NDArray[np.float32] = self.distribution.noise(key)
         if self.exploration == "StochasticSampling":
             return own
@@ -67,64 +70,103 @@ class NetworkPolicy(NamedTuple):
         also = keys.fold_in(key, _RANDOM)
         if self.exploration == "StateDependent":
             own = keys.normal(also, self.network.width * size)
+        elif self._any_action:
+            own = self.distribution.sample(np.zeros((), np.float32), own).astype(np.float32)
         return np.concatenate([own, keys.uniform(key, size + 1)], axis=-1)
 
-    def act(
-        self, params: Any, observation: NDArray[Any], memory: NDArray[Any], noise: Any
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Actions (B, n), the distributions' parameters (B, …), and what is remembered, (B, m)."""
-        network, distribution, layout = self.network, self.distribution, self.distribution.layout
-        kept = network.memory
-        outputs, features, recalled = apply(network, params, observation, memory[:, :kept])
-        if masked(network.observation, distribution):
-            mask = network.observation.mask
-            assert mask is not None
-            outputs = np.where(observation[:, mask.start : mask.stop] > 0, outputs, np.float32(FORBIDDEN))
-        extra = memory[:, kept:]
-        if noise is None:
-            action = distribution.sample(outputs, None)
-            if self.squashed:
-                action = np.tanh(action)
-        elif self.exploration == "StochasticSampling":
-            action = distribution.sample(outputs, noise)
-        else:
-            action, extra = self._explore(params["explore"], outputs, features, extra, noise)
-        if not self.memory:
-            return action, outputs, memory
-        if network.previous_action:
-            at = 2 * network.lstm
-            recalled[:, at : at + network.previous_action] = encoded(layout.leaves, action)
-        return action, outputs, np.concatenate([recalled, extra], axis=1) if extra.shape[1] else recalled
+    @property
+    def _any_action(self) -> bool:
+        """Whether actions at random can be drawn before anything is seen: all at once, as noise."""
+        return self.exploration in ("EpsilonGreedy", "Random") and self.network.observation.mask is None
 
-    def _explore(
-        self, how: Any, outputs: NDArray[Any], features: NDArray[Any], extra: NDArray[Any], noise: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        layout = self.distribution.layout
-        own, uniform = noise[:, : -layout.size - 1], noise[:, -layout.size - 1 :]
-        best = self.distribution.sample(outputs, None)
-        if self.exploration == "EpsilonGreedy":
+    def acting(self, params: Any) -> Callable[..., tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """A function from observations (B, …), memory (B, m) and noise to actions, distributions and memory.
+
+        Actions are (B, n), the distributions' parameters (B, …). Without noise (None), they are the best ones.
+        """
+        network, distribution, layout = self.network, self.distribution, self.distribution.layout
+        forward = forwarding(network, params)
+        explore = self._exploring(params.get("explore", {}))
+        mask = network.observation.mask if masked(network.observation, distribution) else None
+        kept, remembers, squashed, sample = network.memory, self.memory > 0, self.squashed, distribution.sample
+
+        def act(observation: Any, memory: Any, noise: Any) -> tuple[Any, Any, Any]:
+            outputs, features, recalled = forward(observation, memory[:, :kept] if remembers else memory)
+            if mask is not None:
+                allowed = observation[:, mask.start : mask.stop] > 0
+                outputs = np.where(allowed, outputs, np.float32(FORBIDDEN))
+            extra = memory[:, kept:]
+            if noise is None:
+                action = sample(outputs, None)
+                if squashed:
+                    action = np.tanh(action)
+            else:
+                action, extra = explore(outputs, features, extra, noise)
+            if not remembers:
+                return action, outputs, memory
+            if network.previous_action:
+                at = 2 * network.lstm
+                recalled[:, at : at + network.previous_action] = encoded(layout.leaves, action)
+            return action, outputs, np.concatenate([recalled, extra], axis=1) if extra.shape[1] else recalled
+
+        return act
+
+    def _exploring(self, how: Any) -> Callable[..., tuple[NDArray[Any], NDArray[Any]]]:
+        """A function from outputs, features, what the exploration remembers, and noise, to actions and memory."""
+        sample, size, squashed = self.distribution.sample, self.distribution.layout.size, self.squashed
+        discrete = self.distribution.layout.discrete
+
+        def sampled(outputs: Any, features: Any, extra: Any, noise: Any) -> tuple[Any, Any]:
+            return sample(outputs, noise), extra
+
+        def anything(outputs: Any, noise: Any) -> Any:
+            if not discrete:
+                return 2 * noise[:, -size - 1 : -1] - 1
+            if any_action:
+                return noise[:, :size].astype(np.int32)
             allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
-            anything = self.distribution.sample(allowed, own)
-            return np.where(uniform[:, -1:] < how["epsilon"], anything, best).astype(layout.dtype), extra
-        if how.get("random") or self.exploration == "Random":
-            if layout.continuous:
-                return 2 * uniform[:, :-1] - 1, extra
-            allowed = np.where(outputs > FORBIDDEN / 2, np.float32(0), np.float32(FORBIDDEN))
-            return self.distribution.sample(allowed, own), extra
-        if self.exploration == "SquashedSampling":
-            return np.tanh(self.distribution.sample(outputs, own)), extra
-        size = layout.size
-        if self.exploration == "StateDependent":
+            return sample(allowed, noise[:, : -size - 1])
+
+        def at_random(outputs: Any, features: Any, extra: Any, noise: Any) -> tuple[Any, Any]:
+            return anything(outputs, noise), extra
+
+        def epsilon_greedy(outputs: Any, features: Any, extra: Any, noise: Any) -> tuple[Any, Any]:
+            best = sample(outputs, None)
+            wander = noise[:, -1:] < epsilon
+            return (np.where(wander, anything(outputs, noise), best) if wander.any() else best), extra
+
+        def squashed_sampling(outputs: Any, features: Any, extra: Any, noise: Any) -> tuple[Any, Any]:
+            return np.tanh(sample(outputs, noise[:, : -size - 1])), extra
+
+        def state_dependent(outputs: Any, features: Any, extra: Any, noise: Any) -> tuple[Any, Any]:
             count, weights = extra[:, :1], extra[:, 1:]
-            fresh = np.exp(np.ravel(how["log_std"])) * own
-            weights = np.where(count % self.resample == 0, fresh, weights)
+            weights = np.where(count % resample == 0, deviation * noise[:, : -size - 1], weights)
             drift = np.einsum("bf,bfn->bn", features, weights.reshape(len(features), -1, size))
-            return np.tanh(best + drift), np.concatenate([count + 1, weights], axis=1)
-        mean = np.tanh(best) if self.squashed else best
-        if self.exploration == "OrnsteinUhlenbeckNoise":
-            extra = extra + how["theta"] * -extra + how["sigma"] * own
-            return np.clip(mean + how["scale"] * extra, -1, 1).astype(np.float32), extra
-        return np.clip(mean + how["scale"] * own, -1, 1).astype(np.float32), extra
+            return np.tanh(sample(outputs, None) + drift), np.concatenate([count + 1, weights], axis=1)
+
+        def around(outputs: Any, features: Any, extra: Any, noise: Any) -> tuple[Any, Any]:
+            mean = sample(outputs, None)
+            mean = np.tanh(mean) if squashed else mean
+            drift = noise[:, : -size - 1]
+            if theta is not None:
+                extra = drift = extra - theta * extra + how["sigma"] * drift
+            return np.clip(mean + how["scale"] * drift, -1, 1).astype(np.float32), extra
+
+        any_action = self._any_action
+        if self.exploration == "StochasticSampling":
+            return sampled
+        if self.exploration == "Random" or how.get("random"):
+            return at_random
+        if self.exploration == "EpsilonGreedy":
+            epsilon = how["epsilon"]
+            return epsilon_greedy
+        if self.exploration == "SquashedSampling":
+            return squashed_sampling
+        if self.exploration == "StateDependent":
+            resample, deviation = self.resample, np.exp(np.ravel(how["log_std"]))
+            return state_dependent
+        theta = how.get("theta")
+        return around
 
 
 def encoded(leaves: tuple[Choice | Numbers, ...], action: Any, xp: Any = np) -> Any:
@@ -141,35 +183,37 @@ def encoded(leaves: tuple[Choice | Numbers, ...], action: Any, xp: Any = np) -> 
     return xp.concatenate(columns, axis=-1)
 
 
-def apply(
-    network: Architecture, params: Any, observation: NDArray[Any], memory: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Outputs (B, n), features (B, f) and what is remembered then, for observations (B, …)."""
+def forwarding(
+    network: Architecture, params: Any
+) -> Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """A function from observations (B, …) and memory (B, m) to outputs (B, n), features (B, f) and memory."""
     if not network.plain:
         from graphray.rl.networks import apply_on_host
 
-        return apply_on_host(network, params, observation, memory)
-    weights = params["policy"]
-    x = observation
-    if "filter" in params:
-        x = np.clip((x - params["filter"]["mean"]) / params["filter"]["deviation"], -10, 10)
-    mask = network.observation.mask
-    if mask is not None:
-        x = np.delete(x, np.s_[mask.start : mask.stop], axis=1)
-    activate = _ACTIVATIONS[network.activation]
-    for number in range(len(network.hidden)):
-        layer = weights[f"hidden_{number}"]
-        x = x @ layer["kernel"]
-        x += layer["bias"]
-        x = activate(x)
-    if network.lstm:
-        x, memory = _lstm(network.lstm, weights["lstm"], x, memory)
-    head = weights["head"]
-    outputs = x @ head["kernel"]
-    outputs += head["bias"]
-    if network.free:
-        outputs = np.concatenate([outputs, np.broadcast_to(weights["log_std"], (len(outputs), network.free))], axis=1)
-    return outputs, x, memory
+        return lambda observation, memory: apply_on_host(network, params, observation, memory)
+    weights, filter_ = params["policy"], params.get("filter")
+    layers = [(weights[f"hidden_{n}"]["kernel"], weights[f"hidden_{n}"]["bias"]) for n in range(len(network.hidden))]
+    kernel, bias = weights["head"]["kernel"], weights["head"]["bias"]
+    activate, mask, size, free = _ACTIVATIONS[network.activation], network.observation.mask, network.lstm, network.free
+
+    def forward(x: Any, memory: Any) -> tuple[Any, Any, Any]:
+        if filter_ is not None:
+            x = np.clip((x - filter_["mean"]) / filter_["deviation"], -10, 10)
+        if mask is not None:
+            x = np.delete(x, np.s_[mask.start : mask.stop], axis=1)
+        for layer_kernel, layer_bias in layers:
+            x = x @ layer_kernel
+            x += layer_bias
+            x = activate(x)
+        if size:
+            x, memory = _lstm(size, weights["lstm"], x, memory)
+        outputs = x @ kernel
+        outputs += bias
+        if free:
+            outputs = np.concatenate([outputs, np.broadcast_to(weights["log_std"], (len(outputs), free))], axis=1)
+        return outputs, x, memory
+
+    return forward
 
 
 def _lstm(

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from graphray.rl.architecture import Architecture, architecture, masked, vector
 from graphray.rl.config import Config
@@ -244,10 +245,22 @@ def evaluate(setup: Setup, params: Any, observation: Any, given: Sequences | Non
         seen, _ = features(setup.policy, params["policy"], observation, given)
         outputs = outputs_of(setup.policy, params["policy"], seen)
     outputs = mask_logits(setup.policy.observation, setup.distribution, outputs, observation)
-    return outputs, _value(setup, params, seen if setup.shared else observation)
+    return outputs, _value(setup, params, seen, observation)
 
 
-def _value(setup: Setup, params: Any, seen: Any) -> Any:
+def _value(setup: Setup, params: Any, features: Any, observation: Any) -> Any:
+    """Values of observations (rows, …) at which the policy has these features.
+
+    Beside an LSTM that is the policy's alone, the value function has a network of its own, which is shown what the LSTM
+    has made of the past, and the observation. It has no part in training the LSTM: errors of values, which may be a
+    hundred times as great as the advantages, would drown out what the policy has to learn.
+    """
+    seen = observation
+    if setup.shared:
+        seen = features
+    elif setup.length:
+        flat = observation.reshape(*features.shape[:-1], -1).astype(jnp.float32)
+        seen = jnp.concatenate([jax.lax.stop_gradient(features), flat], axis=-1)
     shape = setup.value.observation.shape
     lead = seen.shape[: seen.ndim - len(shape)]
     return forward(setup.value, params["value"], seen.reshape(-1, *shape))[0].reshape(lead)
@@ -310,13 +323,13 @@ def _batch(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[Batch, dict[
         given = sequences(setup.policy, setup.distribution.layout, t, length)
         seen, memories = features(setup.policy, agent.params["policy"], cut(t.observation, length), given)
         following = next_features(setup.policy, setup.distribution.layout, agent.params["policy"], t, memories, length)
-        value = _uncut(_value(setup, agent.params, seen), reward, length)
-        next_value = _value(setup, agent.params, following)
+        value = _uncut(_value(setup, agent.params, seen, cut(t.observation, length)), reward, length)
+        next_value = _value(setup, agent.params, following, t.next_observation)
     else:
         both = jnp.stack([t.observation, t.next_observation])
         rows = both.reshape(-1, *t.observation.shape[2:])
         seen = forward(setup.policy, agent.params["policy"], rows)[1] if setup.shared else rows
-        value, next_value = _value(setup, agent.params, seen).reshape(2, *reward.shape)
+        value, next_value = _value(setup, agent.params, seen, rows).reshape(2, *reward.shape)
     if not setup.critic:
         value, next_value = jnp.zeros_like(value), jnp.zeros_like(next_value)
     decay = hyper["lambda_"] if setup.gae else 1.0
@@ -360,11 +373,16 @@ class PPO(Algorithm):
         free = bool(model["free_log_std"]) and action.continuous and len(action.leaves) == 1
         outputs = action.size if free else distribution.size
         policy = architecture(layout, outputs, model, action, head_scale=0.01, free=action.size if free else 0)
-        shared = bool(policy.lstm or model["vf_share_layers"]) and policy.custom is None
-        features = Architecture(vector(policy.width), 1, hidden=())
+        shared = bool(model["vf_share_layers"]) and policy.custom is None
+        value = architecture(layout, 1, model, recurrent=False)
+        if shared:
+            value = Architecture(vector(policy.width), 1, hidden=())
+        elif policy.lstm:
+            seen = vector(policy.width + int(np.prod(layout.shape)))
+            value = Architecture(seen, 1, value.hidden, value.activation)
         return Setup(
             policy=policy,
-            value=features if shared else architecture(layout, 1, model),
+            value=value,
             shared=shared,
             distribution=distribution,
             signals=signals_of(config, layout),

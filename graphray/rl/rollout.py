@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from graphray.rl.cursor import SNAPSHOT_EVERY, Cursor, State, begin, episode_see
 from graphray.rl.environments import Environment, EnvironmentFailed, LiveEnv, make, name_of, snapshot
 from graphray.rl.spaces import decoder, encoder
 
-__all__ = ["EnvironmentFailed", "Policy", "Trajectory", "concatenate", "padded", "rollout"]
+__all__ = ["HostPolicy", "Trajectory", "concatenate", "padded", "rollout"]
 
 _NOISE_STEPS = 256
 """Steps whose noise is drawn at a time, where it is not known how many there will be."""
@@ -30,7 +30,7 @@ _TRIES = 3
 """How often in a row an environment may fail at its reset before that is an error, whatever was asked for."""
 
 
-class Policy(Protocol):
+class HostPolicy(Protocol):
     """How actions are chosen on the host. Policies are small values that travel with tasks."""
 
     @property
@@ -48,12 +48,11 @@ class Policy(Protocol):
     def noise(self, key: keys.Key) -> NDArray[Any]:
         """All the randomness of actions whose keys are (…, 2), as an array (…, n)."""
 
-    def act(
-        self, params: Any, observation: NDArray[Any], memory: NDArray[Any], noise: Any
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Flat actions (B, n), the parameters of the distributions they come from (B, …), and what it remembers then.
+    def acting(self, params: Any) -> Callable[..., tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """A function from observations (B, …), what it remembers (B, m) and noise to what it does.
 
-        Without noise (None), the best actions.
+        That is flat actions (B, n), the parameters of the distributions they come from (B, …), and what it remembers
+        then. Without noise (None), the best actions.
         """
 
 
@@ -84,7 +83,7 @@ class Trajectory(NamedTuple):
 
 def rollout(
     env: Environment,
-    policy: Policy,
+    policy: HostPolicy,
     params: Any,
     cursor: Cursor,
     steps: int,
@@ -125,6 +124,7 @@ def rollout(
     recorded: list[NDArray[Any]] = []
     behaviour: list[NDArray[Any]] = []
     running: Any = range(count)
+    act = policy.acting(params)
 
     for t in itertools.count():
         if t >= steps and complete:
@@ -136,7 +136,7 @@ def rollout(
             noise = _padded(policy.noise(step_keys(cursor._replace(step=cursor.step + t), ahead)), axis=1)
         if policy.sequence and t % policy.sequence == 0:
             recorded.append(memory[:count].copy())
-        action, distribution, memory = policy.act(params, block, memory, None if noise is None else noise[t % ahead])
+        action, distribution, memory = act(block, memory, None if noise is None else noise[t % ahead])
         behaviour.append(distribution[:count])
         ended = shard.step(t, action[:count], running, block)
         if ended:
@@ -314,7 +314,7 @@ class _Shard:
         terminated = np.asarray(self.terminated, np.bool_).reshape(shape)
         truncated = np.asarray(self.truncated, np.bool_).reshape(shape)
         valid = np.asarray(self.valid, np.bool_).reshape(shape)
-        action = np.stack(self.action)
+        action = np.stack(self.action).astype(env.action.dtype, copy=False)
         done = terminated | truncated
         episode_return, return_so_far = _running(cursor.episode_return, reward, done)
         episode_length, length_so_far = _running(cursor.episode_length, valid.astype(np.int64), done)

@@ -360,7 +360,7 @@ class Algorithm:
             key = keys.fold_in(keys.fold_in(keys.root(self.config.seed), ACTIONS), self._actions + np.arange(rows))
             self._actions += len(observations)
             noise = policy.noise(key)
-        action, _, memory = policy.act(self.weights(self.plan, self.state), block, memory, noise)
+        action, _, memory = policy.acting(self.weights(self.plan, self.state))(block, memory, noise)
         states = [[memory[i].copy()] if policy.memory else [] for i in range(len(observations))]
         return [_plain(decode(action[i])) for i in range(len(observations))], states
 

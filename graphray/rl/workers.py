@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import graphray as gr
 from graphray.rl.cursor import Cursor, restore
+from graphray.rl.environments import unwrapped
 from graphray.rl.training import Plan
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Worker:
     @property
     def env(self) -> Any:
         """Its first environment."""
-        return self.envs[0].unwrapped
+        return unwrapped(self.envs[0])
 
     def get_weights(self) -> Any:
         """Parameters of the policy that it acts by."""
@@ -72,4 +73,4 @@ def _with_worker(cursor: Cursor, index: int, plan: Plan, weights: Any, function:
 
 
 def _with_envs(cursor: Cursor, index: int, plan: Plan, weights: Any, function: Any) -> Any:
-    return _with_worker(cursor, index, plan, weights, lambda worker: [function(env.unwrapped) for env in worker.envs])
+    return _with_worker(cursor, index, plan, weights, lambda worker: [function(unwrapped(env)) for env in worker.envs])

@@ -1,8 +1,9 @@
-"""Fixtures for tests: `testbed`, `sshd` and `machines`. `conftest.py` imports them."""
+"""Fixtures for tests: `testbed`, `sshd`, `ssh`, `nodes` and `machines`. `conftest.py` imports them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import leaks
 import pytest
@@ -27,6 +28,34 @@ def sshd(testbed: Testbed) -> Iterator[Sshd]:
     """
     with testbed.sshd(names=("n1", "n2")) as server:
         yield server
+
+
+@pytest.fixture
+def ssh(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Sshd:
+    """The shared server, which is what graphray's ssh knows as n1 and n2."""
+    monkeypatch.setenv("GRAPHRAY_SSH", sshd.client.command)
+    return sshd
+
+
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def nodes(ssh: Sshd, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run `graphray nodes …` in this process, with the hosts that `ssh` knows."""
+    from graphray.cli import main
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        status = main(["nodes", *arguments])
+        return Done(status, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from graphray.executors.core import (
     Core,
     Job,
     JobClosed,
+    MachineFound,
     UnitDone,
     UnitRecalled,
     WorkerJoined,
@@ -47,12 +48,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from graphray.executors.carried import Module
     from graphray.executors.core import Unit
     from graphray.executors.run import BaseRun
 
 CONNECTING = 10.0  # seconds that a scheduler has to answer
 BEHIND = 0.005  # seconds after which an answer that was quicker than what the unit said is looked at again
 GREETING = 30.0  # seconds that a worker has to say what it is
+SHOWN = 1 << 18  # characters of what its tasks print after which a worker is told that they are shown
+BETWEEN = 0.2  # seconds between the end of a worker and the news of it
+RETURN = 15.0  # seconds that a nanny has to start a worker again, before what only that could do is refused
 
 
 class Dask(Executor):
@@ -100,6 +105,7 @@ class Dask(Executor):
         self._heard: dict[int, int] = {}  # by unit: messages of it that have come
         self._under_way: dict[int, tuple[Sequence[int], Sequence[str]]] = {}  # tasks and modules on their way, by unit
         self._refusals: dict[str, BaseException] = {}
+        self._returning: dict[str, Home] = {}  # by name: those that are gone, and that their nannies start again
 
     @property
     def workers(self) -> int:  # type: ignore[override]
@@ -153,7 +159,7 @@ class Dask(Executor):
         if action == "add-worker":
             self._say(("appeared", message["worker"], None))
         elif action == "remove-worker":
-            self._say(("gone", message["worker"]))
+            self._say(("gone", message["worker"], bool(message.get("expected"))))
 
     def _on_message(self, event: Any) -> None:
         self._say(("said", event[1]))
@@ -175,6 +181,8 @@ class Dask(Executor):
                 GREETING,
             )
             self._say(("greeted", home, answers[home.address]))
+        except TimeoutError:
+            self._say(("refused", home, HostError(f"it has not answered for {GREETING:.0f} s")))
         except Exception as error:
             self._say(("refused", home, error))
 
@@ -221,8 +229,6 @@ class Dask(Executor):
 
     def start_unit(self, unit: Unit) -> None:
         """Submit a unit as a task of the cluster."""
-        from graphray.executors.dask import seat
-
         place = self._places.get(unit.worker)
         if place is None:  # it has gone meanwhile, which the core is about to be told
             return
@@ -246,6 +252,13 @@ class Dask(Executor):
         place.book.known.difference_update(new)
         modules = self._luggage.missing(place.home.modules)
         self._under_way[unit.id] = new, [m[0] for m in modules]
+        self._submit(unit, place, frames, inputs, modules)
+
+    def _submit(
+        self, unit: Unit, place: Place, frames: Sequence[bytes], inputs: list[Remote], modules: Sequence[Module]
+    ) -> None:
+        from graphray.executors.dask import seat
+
         future = self._client.submit(
             seat.run_unit,
             place.seat,
@@ -346,6 +359,8 @@ class Dask(Executor):
         taken = {p.name for h in self._homes.values() for p in h.places}
         names = [n if n not in taken else f"{n}@{address}" for n in names]
         home.places = [Place(n, f"{self._topic}:{n}", home, self._mail.book()) for n in names]
+        self._returning.pop(home.name, None)
+        self._announce(home, home.threads)
         self._expect_workers()
         self._client.loop.add_callback(self._greet, home)
 
@@ -369,13 +384,18 @@ class Dask(Executor):
     def _expect_workers(self) -> None:
         """How many there will be, if all that have appeared can be used."""
         homes = [h for address, h in self._homes.items() if address not in self._refusals]
-        self.post(WorkersExpected(max(1, sum([len(h.places) for h in homes]))))
+        self.post(WorkersExpected(max(1, sum([len(h.places) for h in (*homes, *self._returning.values())]))))
+
+    def _announce(self, home: Home, workers: int) -> None:
+        """Say what there is before it joins: what no worker can do is refused the sooner."""
+        self.post(MachineFound(home.name, home.resources, workers))
 
     def _hear_refused(self, home: Home, error: BaseException) -> None:
         """A worker cannot be used; if none can, the runs fail."""
         if self._homes.get(home.address) is not home:
             return
         self._refusals[home.address] = error
+        self._announce(home, 0)
         self._expect_workers()
         if not self._places and set(self._homes) <= set(self._refusals):
             text = f"no worker of the cluster can be used; {home.name} ({home.address}): {error}"
@@ -383,11 +403,16 @@ class Dask(Executor):
             for job in list(self._runs):
                 self.post(JobClosed(job, failure))
 
-    def _hear_gone(self, address: str) -> None:
+    def _hear_gone(self, address: str, for_good: bool) -> None:
         home = self._homes.pop(address, None)
-        self._refusals.pop(address, None)
+        refused = self._refusals.pop(address, None)
         if home is None:
             return
+        if home.nanny and not for_good and refused is None:
+            self._returning[home.name] = home
+            self._say_later(RETURN, ("missed", home))
+        else:
+            self._announce(home, 0)
         code, memory = self._how_it_ended(home)
         for place in home.places:
             if self._places.pop(place.name, None) is None:
@@ -403,6 +428,13 @@ class Dask(Executor):
             self.post(WorkerLost(place.name, code, signal_name(code), unit, None, "", memory, late))
         self._expect_workers()
         self._client.loop.add_callback(self._look_for_lost)
+
+    def _hear_missed(self, home: Home) -> None:
+        """A worker that was to be started again has not come."""
+        if self._returning.get(home.name) is home:
+            del self._returning[home.name]
+            self._announce(home, 0)
+            self._expect_workers()
 
     def _how_it_ended(self, home: Home) -> tuple[int | None, int | None]:
         """The exit code of a worker's process and the most memory that it has had, where that is known."""
@@ -429,6 +461,9 @@ class Dask(Executor):
             return None
         if self._heard.get(unit.id, 0) < sent and waited < PATIENCE:  # what it said has another way, and comes first
             self._say_later(BEHIND, ("answered", unit, message, sent, waited + BEHIND))
+            return None
+        if message[0] == "unseated":
+            self._say_later(BETWEEN, ("unseated", unit))  # what there is to hear of its worker's end comes first
             return None
         new, modules = self._under_way.pop(unit.id, ((), ()))
         if message[0] == "done":
@@ -457,8 +492,15 @@ class Dask(Executor):
         if lost:
             self._say(("returned", unit))
         else:
-            self._say_later(0.2, ("returned", unit))  # its worker's end comes first, if it died
+            self._say_later(BETWEEN, ("returned", unit))  # its worker's end comes first, if it died
         return None
+
+    def _hear_unseated(self, unit: Unit) -> None:
+        """Another process is where a unit's worker was, and we were not told: it is greeted as a new one."""
+        place = self._places.get(unit.worker)
+        if self._units.get(unit.id) is unit and place is not None:
+            self._say(("gone", place.home.address, False))
+            self._say(("appeared", place.home.address, None))
 
     def _hear_returned(self, unit: Unit) -> UnitDone | None:
         place = self._places.get(unit.worker)
@@ -496,12 +538,26 @@ class Dask(Executor):
                     self._deadlines[unit.id] = time.monotonic() + timeout, True
         elif kind == "printed":
             self.printed(unit.job if unit is not None else None, name, *words)
+            self._tell_shown(name, len(words[2]))
         elif kind == "emit" and unit is not None:
             try:
                 data = loads(words[1])
             except Exception as error:
                 data = {"unreadable": repr(error)}
             self.emitted(unit.job, name, words[0], data)
+
+    def _tell_shown(self, name: str, size: int) -> None:
+        """What a worker's tasks print is shown: now and then that is told to it, which waits for that."""
+        from graphray.executors.dask import seat
+
+        place = self._places.get(name)
+        if place is None:
+            return
+        place.shown += size
+        if place.shown >= SHOWN:
+            shown, place.shown = place.shown, 0
+            only = [place.home.address]
+            self._client.loop.add_callback(quietly, self._client._run, seat.shown, place.seat, shown, workers=only)
 
     def _hear_abandoned(self, job: Job) -> None:
         for unit in self._core.units.values():

@@ -33,6 +33,7 @@ class Place:
         self.home = home
         self.book = book
         self.unit = 0  # the last that it has begun
+        self.shown = 0  # characters of what its tasks print, since it was last told
 
 
 class Home:

@@ -16,7 +16,7 @@ class Remote:
         home: address of the worker that has it.
     """
 
-    __slots__ = ("__weakref__", "future", "home", "lost", "nbytes")
+    __slots__ = ("__weakref__", "copies", "future", "home", "lost", "nbytes")
 
     letter: list[Remote] | None = None  # the inputs of the unit that is being pickled (by one thread at a time)
 
@@ -25,6 +25,7 @@ class Remote:
         self.nbytes = nbytes
         self.home = home
         self.lost = False  # it went with its worker
+        self.copies: dict[str, Remote] = {}  # by address: with workers that cannot connect to those that have it
 
     def __reduce__(self) -> Any:
         from graphray.executors.dask.seat import open_input

@@ -21,9 +21,9 @@ from graphray.executors.dask.parcel import Parcel
 from graphray.executors.frames import size_of
 from graphray.executors.letters import UnitLetter
 from graphray.executors.prints import Lines
+from graphray.executors.runner import Runner
 from graphray.executors.store.segments import LEAST
 from graphray.executors.wire import dumps, loads, pack_error
-from graphray.executors.worker import Worker
 from graphray.graph.containers import ATOMS
 
 TYPE_CHECKING = False
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from graphray.executors.carried import Module
+    from graphray.graph.node import Node
 
+ROOM = (
+    1 << 20
+)  # characters of what is printed that are on their way to the driver; above that, a task that prints waits
+PATIENCE = 10.0  # seconds without a word on these after which it goes on
 PIECE = 8 << 10  # characters of what is printed that travel in one message: the scheduler keeps the last thousand
 
 _seats: dict[str, Seat] = {}  # of this process, also those of other engines
@@ -57,10 +62,6 @@ class Shelf:
 
     def take_back(self, names: Iterable[str]) -> None:
         """There is nothing to be written again."""
-
-    def end_unit(self) -> list[str]:
-        """What is still looked at stays by itself."""
-        return []
 
     def put_values(self, values: list[Any]) -> list[Any]:
         """Values with the large ones as `Placed`; one that is there several times, once.
@@ -104,20 +105,7 @@ class Placed:
         return Placed, (self.key, self.nbytes)
 
 
-class _Outbox:
-    """Stands in the place of the pipe to the driver: what a unit says while it runs."""
-
-    def __init__(self, worker: Any, topic: str) -> None:
-        self.worker = worker
-        self.topic = topic
-        self.sent = 0  # messages of the unit in work
-
-    def send(self, message: tuple[Any, ...]) -> None:
-        self.sent += 1
-        self.worker.log_event(self.topic, list(message))
-
-
-class Seat(Worker):
+class Seat:
     """Runs units in this process.
 
     Args:
@@ -128,70 +116,76 @@ class Seat(Worker):
     """
 
     def __init__(self, name: str, worker: Any, topic: str, client: str) -> None:
+        self.name = name
+        self._worker = worker
+        self._topic = topic
+        self._client = client
+        self._said = 0  # messages of the unit in work
+        self._unshown = 0  # characters of what it has printed that the driver has not shown yet
+        self._shown = threading.Condition()
+        self._shelf = Shelf(f"graphray-{topic}-{name}")
         page = memoryview(bytearray(marker.SIZE)).cast("q")
-        self.outbox = _Outbox(worker, topic)
-        super().__init__(name, self.outbox, None, page, Shelf(f"graphray-{topic}-{name}"))  # type: ignore[arg-type]
-        self.client = client
+        self.runner = Runner(name, self._shelf, page, self._emit)
 
     def run(self, frames: Sequence[Any], inputs: Sequence[Parcel]) -> tuple[Parcel, int]:
         """Run a unit; its answer, and how many messages were sent before that."""
         home = _here.set(self)
         given = _inputs.set(inputs)
-        shelf: Any = self.workshop
-        self.read = shelf.read
+        runner, shelf = self.runner, self._shelf
+        runner.expect()
         shelf.read += sum([x.nbytes for x in inputs])
         unit = 0
-        self.outbox.sent = 0
+        self._said = 0
         try:
             letter = loads([frames[0], *map(bytearray, frames[1:])])  # buffers inside objects are its own
             assert type(letter) is UnitLetter
             unit = letter.unit
-            self.outbox.send(("begun", self.name, unit))
-            answer = self._run(letter)
-            self._publish(shelf)
+            self._say("begun", unit)
+            answer = runner.run(letter)
+            self._publish()
         except BaseException as error:  # a module that is not here, say
             answer = dumps(("broken", unit, pack_error(error)))
         finally:
-            self.machine = None
+            runner.machine = None
             shelf.put = {}
             _inputs.reset(given)
             _here.reset(home)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, Lines):
                     stream.end()
-        return Parcel.packed([bytes(f) if isinstance(f, memoryview) else f for f in answer]), self.outbox.sent
+        return Parcel.packed([bytes(f) if isinstance(f, memoryview) else f for f in answer]), self._said
 
-    def _publish(self, shelf: Shelf) -> None:
+    def _publish(self) -> None:
         """Have large results be data of the cluster, held by the driver's client, before that hears of them."""
-        if shelf.put:
-            worker = self.outbox.worker
-            sync(worker.loop, _enter_data, worker, dict(shelf.put), self.client)
+        if self._shelf.put:
+            sync(self._worker.loop, _enter_data, self._worker, dict(self._shelf.put), self._client)
 
-    def recall(self, unit: int, cancelled: bool) -> list[int] | bool | None:
-        """Begin no further node of a unit: those not begun, by number; None if it is not at all; True: too late."""
-        with self.claim:
-            machine = self.machine if unit == self.unit else None
-            if machine is None:
-                self.void.add(unit)
-                return None if unit > self.unit else True
-            machine.cancelled |= cancelled
-            machine.halt = True
-            if cancelled:
-                return True
-            machine.recalled = machine.not_begun()
-            index = {n: i for i, n in enumerate(machine.table)}
-            return [index[n] for n in machine.recalled if n in index]
+    def _say(self, kind: str, *words: Any) -> None:
+        """Tell the driver something, by an event of Dask's."""
+        self._said += 1
+        self._worker.log_event(self._topic, [kind, self.name, *words])
 
     def tell_lines(self, stream: str, text: str) -> None:
         """Something was printed, most likely by the task that is running."""
-        machine = self.machine
-        node = machine.node if machine is not None else None
         for i in range(0, len(text), PIECE):
-            piece = text[i : i + PIECE]
-            self.outbox.send(("printed", self.name, self.unit, node.label if node is not None else "", stream, piece))
+            self._wait_for_room(len(text[i : i + PIECE]))
+            self._say("printed", self.runner.unit, self.runner.label, stream, text[i : i + PIECE])
 
-    def _emit(self, node: Any, data: dict[str, Any]) -> None:
-        self.outbox.send(("emit", self.name, self.unit, node.label, [bytes(f) for f in dumps(data)]))
+    def _wait_for_room(self, size: int) -> None:
+        with self._shown:
+            if threading.get_ident() != self._worker.thread_id:  # that one is needed to hear of it
+                heard = self._shown.wait_for(lambda: self._unshown < ROOM, PATIENCE)
+                self._unshown = self._unshown if heard else 0
+            self._unshown += size
+
+    def shown(self, size: int) -> None:
+        """The driver has shown so much of what was printed."""
+        with self._shown:
+            self._unshown = max(0, self._unshown - size)
+            self._shown.notify_all()
+
+    def _emit(self, node: Node, data: dict[str, Any]) -> None:
+        self._say("emit", self.runner.unit, node.label, [bytes(f) for f in dumps(data)])
 
 
 async def _enter_data(worker: Any, data: dict[str, Parcel], client: str) -> None:
@@ -243,15 +237,25 @@ def run_unit(
     seat: str, frames: Sequence[Any], inputs: Sequence[Parcel], modules: Sequence[Module]
 ) -> tuple[Parcel, int]:
     """Run a unit on a seat; `modules` are those of the driver's that this process has not been sent before."""
+    found = _seats.get(seat)
+    if found is None:  # this process has taken the place of one that had it, of which the driver has not heard yet
+        return Parcel.packed(dumps(("unseated",))), 0
     if modules:
         unpack(modules)
-    return _seats[seat].run(frames, inputs)
+    return found.run(frames, inputs)
 
 
 def recall(seat: str, unit: int, cancelled: bool) -> list[int] | bool | None:
-    """See `Seat.recall`; None too where the seat is not there."""
+    """See `Runner.recall`; None too where the seat is not there."""
     found = _seats.get(seat)
-    return found.recall(unit, cancelled) if found is not None else None
+    return found.runner.recall(unit, cancelled) if found is not None else None
+
+
+def shown(seat: str, size: int) -> None:
+    """See `Seat.shown`."""
+    found = _seats.get(seat)
+    if found is not None:
+        found.shown(size)
 
 
 def leave(seats: Sequence[str]) -> None:
@@ -266,7 +270,7 @@ def leave(seats: Sequence[str]) -> None:
 def end(seat: str, unit: int) -> bool:
     """End this process if it is at a unit; if it is not, say so."""
     found = _seats.get(seat)
-    if found is not None and found.unit == unit and found.machine is not None:
+    if found is not None and found.runner.unit == unit and found.runner.machine is not None:
         os._exit(1)
     return False
 
@@ -292,7 +296,7 @@ def _tell(name: str, stream: Any, text: str) -> None:
     """Of the seat whose task prints; from a thread of a task, of the one that is busy. Else it is the worker's own."""
     seat = _here.get()
     if seat is None:
-        busy = [s for s in list(_seats.values()) if s.machine is not None]
+        busy = [s for s in list(_seats.values()) if s.runner.machine is not None]
         seat = busy[0] if len(busy) == 1 else None
     if seat is not None:
         seat.tell_lines(name, text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from graphray.errors import Failure, WorkerDied
 from graphray.executors.dask.parcel import Parcel
 from graphray.executors.dask.remote import Remote
@@ -13,11 +15,13 @@ from graphray.graph.sources import VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from graphray.executors.core import Job, Unit
     from graphray.graph.node import Node
+
+ON_THE_WAY = 64 << 20  # bytes of values that are in this process at a time on their way between two workers
 
 
 class Values:
@@ -33,7 +37,7 @@ class Values:
     def __init__(self, prefix: str) -> None:
         self.client: Any = None
         self._prefix = prefix
-        self._numbered = 0
+        self._numbers = count(1)  # asked for in two threads
         self._holding = Holding()
 
     # ---- there
@@ -67,9 +71,50 @@ class Values:
     def _put(self, value: Any) -> Remote:
         """Have a value of the driver's own on a worker of the cluster, from where it goes to others."""
         parcel = Parcel.of(freeze(value))
-        self._numbered += 1
-        key = f"{self._prefix}-driver-{self._numbered}"
+        key = f"{self._prefix}-driver-{next(self._numbers)}"
         return Remote(self.client.scatter({key: parcel}, hash=False)[key], parcel.nbytes, "")
+
+    async def move(self, remotes: Iterable[Remote], address: str, stay: Callable[[str], bool]) -> None:
+        """Have values on a worker too, by way of this process, if no other has them that is to stay."""
+        for some, parcels in self._in_parts(await self._not_at(remotes, stay)):
+            data = {r.future.key: parcel for r, parcel in zip(some, await parcels, strict=True)}
+            await self.client._scatter(data, workers=[address], hash=False)
+
+    async def within_reach(self, remotes: list[Remote], address: str, reach: Callable[[str], bool]) -> list[Remote]:
+        """Values for a worker, with copies there in place of those that it cannot fetch.
+
+        The copies have keys of their own: Dask may be about to fetch the originals, and goes on with that.
+
+        Args:
+            remotes: the values.
+            address: the worker's.
+            reach: whether it can connect to the one at an address, as it can to itself.
+        """
+        away = await self._not_at(remotes, reach)
+        missing = [r for r in away if address not in r.copies or r.copies[address].lost]
+        for some, parcels in self._in_parts(missing):
+            for r, parcel in zip(some, await parcels, strict=True):
+                key = f"{self._prefix}-copy-{next(self._numbers)}"
+                found = await self.client._scatter({key: parcel}, workers=[address], hash=False)
+                r.copies[address] = Remote(found[key], r.nbytes, address)
+        keys = {r.future.key: r.copies[address] for r in away}
+        return [keys.get(r.future.key, r) for r in remotes]
+
+    async def _not_at(self, remotes: Iterable[Remote], there: Callable[[str], bool]) -> list[Remote]:
+        """Those of some values that none of these workers has, and others have."""
+        found = {r.future.key: r for r in remotes}
+        held = await self.client.scheduler.who_has(keys=list(found))
+        return [r for key, r in found.items() if held.get(key) and not any(map(there, held[key]))]
+
+    def _in_parts(self, remotes: list[Remote]) -> Iterator[tuple[list[Remote], Awaitable[list[Parcel]]]]:
+        """Values and what they are, as many at a time as this process should have on their way between two workers."""
+        while remotes:
+            some: list[Remote] = []
+            size = 0
+            while remotes and (not some or size + remotes[-1].nbytes <= ON_THE_WAY):
+                some.append(remotes.pop())
+                size += some[-1].nbytes
+            yield some, self.client._gather([r.future for r in some])
 
     # ---- back
 

@@ -6,7 +6,9 @@ driver is gone, however it went, the connection ends, and so do the agent and al
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 PIECE = 32 << 10  # bytes of output in one message
 STARTS = 3  # times in a row that a worker may end before it is ready
 PATIENCE = 2.0  # seconds that workers have to end
+ROOM = 4 << 20  # characters of output that are on their way to the driver; above that, those wait that write more
+CONNECTING = 3.0  # seconds that a connection may take
 MUST_AGREE = ("graphray", "distributed", "cloudpickle")  # packages whose versions have to be those of the driver
 
 
@@ -59,6 +63,8 @@ class Agent:
         self.false_starts = 0
         self.ending = False
         self.lock = threading.RLock()
+        self.unshown = 0  # characters of output that the driver has not shown yet
+        self.shown = threading.Condition()
 
     def serve(self) -> None:
         """Do as the driver says, until it is gone."""
@@ -82,8 +88,9 @@ class Agent:
 
     def end(self) -> None:
         """End the workers: politely, then by SIGKILL."""
-        with self.lock:
+        with self.lock, self.shown:
             self.ending = True
+            self.shown.notify_all()
             workers = list(self.workers.values())
         for process in workers:
             with contextlib.suppress(OSError):
@@ -100,12 +107,16 @@ class Agent:
 
     def _do_probe(self, addresses: Sequence[str], port: int) -> None:
         """Which of the driver's addresses can be reached from here?"""
-        found = None
-        for address in addresses:
-            with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=3.0):
-                found = address
-                break
-        self.tell("reached", address=found)
+        self.tell("reached", address=next((a for a in addresses if _connects(a, port)), None))
+
+    def _do_try(self, node: str, address: str, port: int) -> None:
+        """Can workers here connect to one of another node?"""
+
+        def attempt() -> None:
+            with contextlib.suppress(OSError):
+                self.tell("tried", node=node, open=_connects(address, port))
+
+        threading.Thread(target=attempt, daemon=True).start()  # it may take a while
 
     def _do_start(self, count: int, **config: Any) -> None:
         """Start workers."""
@@ -143,6 +154,12 @@ class Agent:
         with self.lock:
             self.retired.add(worker)
             self._spawn(accelerators, place)
+
+    def _do_shown(self, size: int) -> None:
+        """The driver has shown so much of the output."""
+        with self.shown:
+            self.unshown -= size
+            self.shown.notify_all()
 
     def _do_ready(self, worker: str) -> None:
         """A worker has been heard of by the driver."""
@@ -182,10 +199,21 @@ class Agent:
 
     def _drain(self, name: str, process: subprocess.Popen[bytes], stream: str) -> None:
         """Hand on what a worker writes, for as long as it lives."""
+        from graphray.executors.prints import Lines
+
         source = getattr(process, stream)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two pieces, and a line
+        lines = Lines(source, functools.partial(self._hand_on, name, stream))
         with contextlib.suppress(OSError, ValueError):
             while part := source.read1(PIECE):
-                self.tell("output", worker=name, stream=stream, text=part.decode(errors="replace"))
+                lines.write(decoder.decode(part))
+            lines.end()
+
+    def _hand_on(self, name: str, stream: str, text: str) -> None:
+        with self.shown:
+            self.shown.wait_for(lambda: self.unshown < ROOM or self.ending)
+            self.unshown += len(text)
+        self.tell("output", worker=name, stream=stream, text=text)
 
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         _, status, usage = os.wait4(process.pid, 0)
@@ -195,21 +223,31 @@ class Agent:
             self.workers.pop(name, None)
             accelerators, place = self.places.pop(name)
             ending = self.ending or name in self.retired
-            if name not in self.ready:
+            ready = name in self.ready
+            if not ready:
                 self.false_starts += 1
+            again = self.false_starts < STARTS
         if ending:
             return
         with contextlib.suppress(OSError):
-            self.tell("exited", worker=name, code=code, memory=usage.ru_maxrss * 1024, ready=name in self.ready)
-            if self.false_starts < STARTS:
+            self.tell("exited", worker=name, code=code, memory=usage.ru_maxrss * 1024, ready=ready, again=again)
+            if again:
                 with self.lock:
-                    if not self.ending and name not in self.ready:
+                    if not self.ending and not ready:
                         self._spawn(accelerators, place)
                     elif not self.ending:
                         self._spawn()
             elif not self.workers:
                 text = f"worker processes end before they are ready (exit code {code}); what they wrote says why"
                 self.tell("failed", text=text)
+
+
+def _connects(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=CONNECTING):
+            return True
+    except OSError:
+        return False
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -66,6 +66,8 @@ def cluster(name: str, for_all: Mapping[str, Any]) -> Found | None:
     if not _CLUSTER.fullmatch(name) or not os.path.exists(path):
         return None
     clusters = _yaml(_text(path), path)
+    if clusters is None:  # nothing but comments
+        return None
     if not isinstance(clusters, Mapping):
         raise ValueError(f"{path}: it holds clusters by name, such as `lab: {{hosts: [a, b]}}`, not {short(clusters)}")
     if name not in clusters:

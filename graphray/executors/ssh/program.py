@@ -137,8 +137,11 @@ class Program:
         return openssh.printable(self._errors)
 
     def close(self, timeout: float = 5.0) -> None:
-        """End it: the line closes, and it has its grace and `timeout` seconds more before the connection is cut."""
-        self._end(self._grace + timeout)
+        """End it: the line closes, and it has its grace and `timeout` seconds more before the connection is cut.
+
+        It has no time where no Python has answered yet: of a host that is silent, ssh would wait for longer.
+        """
+        self._end(self._grace + timeout if self._began else 0.0)
 
     def __enter__(self) -> Program:
         return self

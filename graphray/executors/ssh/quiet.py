@@ -20,6 +20,7 @@ CONFIG = {
     "distributed.scheduler.allowed-failures": 1_000_000,  # the core says what is to be run again, and how often
     "distributed.comm.timeouts.connect": "10s",
     "distributed.comm.timeouts.tcp": "30s",
+    "distributed.admin.low-level-log-length": 10,  # batches of messages; what tasks print is among them
     "distributed.admin.tick.limit": "60s",  # no warnings of a loop that waited for Python's lock
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],

@@ -15,15 +15,15 @@ __all__ = ["MazeEnv", "next_task"]
 
 _MAP = (
     "###########",
-    "#.#.......#",
-    "#.#######.#",
-    "#.#.......#",
-    "#.#.#####.#",
-    "#.#...#...#",
-    "#.###.#.###",
-    "#...#.#...#",
-    "###.#.###.#",
-    "#.....#..G#",
+    "#....#....#",
+    "#....#....#",
+    "#.........#",
+    "#....#....#",
+    "#.####....#",
+    "#....###.##",
+    "#....#....#",
+    "#....#....#",
+    "#........G#",
     "###########",
 )
 _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -33,10 +33,10 @@ Place = tuple[int, int]
 class MazeEnv(TaskSettableEnv, gymnasium.Env[Any, Any]):
     """Find the goal of a maze: 1 for reaching it, nothing otherwise, so that the mean return is the share of successes.
 
-    Observations are the number of the place, actions the moves up, right, down and left; walls stop them. An episode
-    ends at the goal, at most 36 steps away, and is cut off after 60 steps. It begins at a random place: task 1 has
-    those that are near the goal, and each further task, up to 5, those that are farther away as well. A task that is
-    set holds from the next episode on.
+    The maze is the four rooms of Sutton, Precup and Singh ("Between MDPs and semi-MDPs", 1999). Observations are the
+    number of the place, actions the moves up, right, down and left; walls stop them. An episode ends at the goal, and
+    is cut off after 60 steps. It begins at a random place: of task 1 at one that is near the goal, of each further
+    task, up to 5, at one that is farther away. A task that is set holds from the next episode on.
 
     Args:
         task: the first one, 1 to 5.
@@ -80,9 +80,10 @@ class MazeEnv(TaskSettableEnv, gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
         """Begin an episode."""
         super().reset(seed=seed)
-        farthest = max(self._distance.values()) * self._task / self.tasks
-        near = [place for place in self._places if 0 < self._distance[place] <= farthest]
-        self._at = near[int(self.np_random.integers(len(near)))]
+        band = max(self._distance.values()) / self.tasks
+        nearer, farthest = band * (self._task - 1), band * self._task
+        among = [place for place in self._places if nearer < self._distance[place] <= farthest]
+        self._at = among[int(self.np_random.integers(len(among)))]
         self._made = 0
         return self._number[self._at], {}
 
