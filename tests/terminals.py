@@ -59,7 +59,7 @@ def on_a_terminal(
 
 
 def screen_after(text: str) -> list[str]:
-    """The lines that a terminal shows in the end: returns, ends of line, 'erase to the end of the line', 'one line up'."""
+    """The lines that a terminal shows in the end: returns, ends of line, erasing a line's end, going up."""
     lines = [""]
     row = column = 0
     for part in re.split(r"(\r|\n|\x1b\[[KA]|\x1b\[[0-9]*m)", text):

@@ -184,7 +184,7 @@ def test_what_is_wrong_is_said_with_its_place(trials, text, said):
 
 
 def test_a_mistake_in_the_last_experiment_is_found_before_anything_begins(trials):
-    with pytest.raises(ExperimentError, match="custom.yml: last: config has no 'x'"):
+    with pytest.raises(ExperimentError, match=r"custom\.yml: last: config has no 'x'"):
         trials(f"first: {{run: PPO, env: CartPole-v1, {STOP}}}\nlast: {{run: PPO, env: CartPole-v1, config: {{x: 1}}}}")
 
 

@@ -1,5 +1,7 @@
 """Experiments: what a YAML file, or a command line, says is to be trained; checked before anything of it starts.
 
+A file holds experiments by name:
+
     cartpole-ppo:
         run: PPO
         env: CartPole-v1
