@@ -59,17 +59,21 @@ def on_a_terminal(
 
 
 def screen_after(text: str) -> list[str]:
-    """The lines that a terminal shows in the end: returns, ends of line, and 'erase to the end of the line'."""
+    """The lines that a terminal shows in the end: returns, ends of line, erasing a line's end, going up."""
     lines = [""]
-    column = 0
-    for part in re.split(r"(\r|\n|\x1b\[K|\x1b\[[0-9]*m)", text):
+    row = column = 0
+    for part in re.split(r"(\r|\n|\x1b\[[KA]|\x1b\[[0-9]*m)", text):
         if part == "\r":
             column = 0
         elif part == "\n":
-            lines.append("")
+            row += 1
+            if row == len(lines):
+                lines.append("")
+        elif part == "\x1b[A":
+            row -= 1
         elif part == "\x1b[K":
-            lines[-1] = lines[-1][:column]
+            lines[row] = lines[row][:column]
         elif not part.startswith("\x1b"):
-            lines[-1] = lines[-1][:column].ljust(column) + part + lines[-1][column + len(part) :]
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
             column += len(part)
-    return lines
+    return lines[: row + 1]

@@ -85,10 +85,8 @@ def run(args: argparse.Namespace) -> int:
         return OK
     for line in _lines(rewards, lengths):
         put(line)
-    spread = "" if margin is None else f" ± {margin:.6g}"
-    put(
-        f"mean reward {mean:.6g}{spread}{' (95 %)' if spread else ''} in {_amount(len(rewards))}, length {_mean(lengths):.6g}"
-    )
+    spread = "" if margin is None else f" ± {margin:.6g} (95 %)"
+    put(f"mean reward {mean:.6g}{spread} in {_amount(len(rewards))}, length {_mean(lengths):.6g}")
     if args.video_dir is not None:
         put(f"videos in {args.video_dir}")
     return OK

@@ -44,18 +44,18 @@ def _list(args: argparse.Namespace) -> int:
         if args.json:
             put(to_json(found))
             return OK
-        for title, rows in found.items():
+        for title, known in found.items():
             put(_head(title))
-            width = max(map(len, rows))
-            for name, meaning in rows.items():
+            width = max(map(len, known))
+            for name, meaning in known.items():
                 for line in textwrap.wrap(meaning, columns() - width - 4) or [""]:
                     put(f"  {name:<{width}}  {line}".rstrip())
                     name = ""
         return OK
     name = args.what.removesuffix("Trainer")
-    known = [*rl.ALGORITHMS, "model"]
-    if name not in known:
-        near = suggestion(name, known) or suggestion(name.upper(), known) or f"; there are {', '.join(known)}"
+    names = [*rl.ALGORITHMS, "model"]
+    if name not in names:
+        near = suggestion(name, names) or suggestion(name.upper(), names) or f"; there are {', '.join(names)}"
         raise UsageError(f"there is no configuration of {args.what!r}{near}")
     rows = entries(name)
     if args.json:

@@ -106,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from graphray.rl.runs import RunError
 
     try:
+        executor = _executor(args)
         trials = planned(args)
         root = os.path.expanduser(args.dir) if args.dir is not None else _default_root()
         directories = _directories(trials, root, args.resume)
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error
     _say_first(trials)
-    outcomes = _trained(trials, directories, args)
+    outcomes = _trained(trials, directories, executor, args)
     return _told(outcomes, args)
 
 
@@ -182,7 +183,7 @@ def _text(error: BaseException) -> str:
 
     package = os.path.dirname(graphray.__file__)
     last = extract_tb(cause.__traceback__)[-1].filename
-    if last.startswith(package) or "site-packages" in last or last.startswith("<frozen"):
+    if last.startswith((package, "<frozen")) or "site-packages" in last:
         return str(error)
     from graphray.cli.tracebacks import of_users
 
@@ -215,7 +216,22 @@ def _say_first(trials: list[Trial]) -> None:
 # ---- training
 
 
-def _trained(trials: list[Trial], directories: list[str], args: argparse.Namespace) -> list[Outcome]:
+def _executor(args: argparse.Namespace) -> str | None:
+    """The executor's name, checked: a wrong one should not leave directories behind."""
+    from graphray.executors.start import make
+
+    name = args.executor or os.environ.get("GRAPHRAY_EXECUTOR") or None
+    try:
+        if name is not None or args.workers is not None:
+            make(name or "loky", args.workers)
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from None
+    return name
+
+
+def _trained(
+    trials: list[Trial], directories: list[str], executor: str | None, args: argparse.Namespace
+) -> list[Outcome]:
     import shutil
     import tempfile
 
@@ -224,7 +240,6 @@ def _trained(trials: list[Trial], directories: list[str], args: argparse.Namespa
     from graphray.rl.fleet import train_all
     from graphray.rl.runs import Halt
 
-    executor = args.executor or os.environ.get("GRAPHRAY_EXECUTOR") or None
     folder = tempfile.mkdtemp(prefix="graphray-train-")
     halt = Halt(os.path.join(folder, "halt"))
     try:
@@ -244,7 +259,7 @@ def _trained(trials: list[Trial], directories: list[str], args: argparse.Namespa
 
 
 class _interruptible:
-    """Ctrl-C, or SIGTERM, has runs end after the present iteration, with a checkpoint; a second one ends them at once."""
+    """Ctrl-C, or SIGTERM, has runs end after the present iteration, with a checkpoint; a second one at once."""
 
     def __init__(self, halt: Halt) -> None:
         self.halt = halt

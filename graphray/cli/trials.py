@@ -1,4 +1,4 @@
-"""The table of runs that are trained: a row for each, which changes in place on a terminal; lines now and then elsewhere."""
+"""The table of runs that are trained: it changes in place on a terminal; elsewhere there are lines now and then."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ class Table:
         about = f"{self._names[number]}: {self._status[number]}"
         if not self._rows[number]:
             return about
-        return f"{about}, iteration {iteration}, {steps} steps, reward {reward}, length {length}, {speed} steps/s, {seconds}"
+        done = f"iteration {iteration}, {steps} steps"
+        return f"{about}, {done}, reward {reward}, length {length}, {speed} steps/s, {seconds}"
 
     def _figures(self, number: int) -> tuple[str, ...]:
         row = self._rows[number]

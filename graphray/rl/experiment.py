@@ -1,5 +1,7 @@
 """Experiments: what a YAML file, or a command line, says is to be trained; checked before anything of it starts.
 
+A file holds experiments by name:
+
     cartpole-ppo:
         run: PPO
         env: CartPole-v1
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from graphray.rl.options import ConfigError, anything, build, flag, integer, mapping, option, optional, text
+from graphray.rl.registry import imported
 from graphray.rl.results import NAMES
 from graphray.rl.variants import SEARCH, Variant, variants
 
@@ -206,8 +209,11 @@ def _algorithm(name: str | None, where: str) -> Any:
 
 def _checked(algorithm: Any, variant: Variant, where: str, looked_at: set[str]) -> dict[str, Any]:
     """The entries of a configuration as they are kept. Each environment is made once, and asked whether it fits."""
+    given = dict(variant.config)
     with _refused(f"{where}: config"):
-        config = build(algorithm.Config, variant.config, f"{where}: config")
+        if isinstance(given.get("callbacks"), str):
+            given["callbacks"] = imported(given["callbacks"], "callbacks")
+        config = build(algorithm.Config, given, f"{where}: config")
     env = repr([getattr(config, name) for name in ("env", "env_config", "horizon", "model", "exploration_config")])
     if env not in looked_at:
         looked_at.add(env)
@@ -278,7 +284,7 @@ def _where(source: str, name: str) -> str:
 
 
 def _look_in(directories: Iterable[str]) -> None:
-    """Have modules found in directories: after Python's own, lest a `random.py` there takes that name, and before others."""
+    """Have modules found in directories: after Python's own, lest a `random.py` is in their way, and before others."""
     for directory in map(os.path.abspath, directories):
         if directory not in map(os.path.abspath, sys.path):
             installed = (i for i, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages")))

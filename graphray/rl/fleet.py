@@ -27,9 +27,9 @@ def train_all(
 ) -> list[Outcome]:
     """Train runs, each in its directory.
 
-    One run computes on the executor itself. Several become nodes of one graph on a pool of processes, a run in each, and
-    `num_workers` then says only how environments are grouped: one run is one pool. On an executor that is no pool of
-    this machine's, they are made one after another, as their directories are here.
+    One run computes on the executor itself. Several become nodes of one graph on a pool of processes, a run in each,
+    and `num_workers` then says only how environments are grouped: one run is one pool. On an executor that is no pool
+    of this machine's, they are made one after another, as their directories are here.
 
     Args:
         trials: what to train.
@@ -37,8 +37,8 @@ def train_all(
         executor: its name; None: for several runs a pool with a process per core, for one what its `num_workers` says.
         workers: how many processes.
         halt: when it is set, runs end with a checkpoint, and others do not begin.
-        report: called with a run's number: as it begins with the last row of its records (an empty one if there is none),
-            then with each row, and with its outcome.
+        report: called with a run's number: as it begins with the last row of its records (an empty one if there is
+            none), then with each row, and with its outcome.
 
     Raises:
         ValueError, TypeError, ImportError: there is no such executor.

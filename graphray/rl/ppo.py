@@ -69,7 +69,7 @@ class PPOConfig(Config):
         "Environment steps in a minibatch, at most.",
         integer(1),
         rllib=128,
-        aliases=("minibatch_size", "mini_batch_size"),
+        aliases=("minibatch_size", "mini_batch_size", "batch_size"),
     )
     num_sgd_iter: Any = option(
         10, "How often a batch is gone through.", integer(1), rllib=30, aliases=("n_epochs", "num_epochs")
@@ -112,7 +112,7 @@ class PPOConfig(Config):
         "Environments of each worker (of the calling process, if there is none).",
         integer(1),
         rllib=1,
-        aliases=("n_envs",),
+        aliases=("num_envs_per_env_runner", "n_envs"),
     )
 
 

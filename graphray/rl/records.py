@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from graphray.rl.results import flat
 
@@ -28,7 +28,7 @@ CLOCKS = ("time_this_iter_s", "time_total_s", "timestamp", "date", "hostname", "
 
 
 def read_rows(directory: str, after: int | None = None) -> list[dict[str, Any]]:
-    """The results of a run, in order: a line that was not finished is left out, and those of iterations behind `after`."""
+    """The results of a run, in order, up to the iteration `after`; a line that was not finished is left out."""
     try:
         with open(os.path.join(directory, RESULT), encoding="utf-8") as file:
             lines = file.read().split("\n")[:-1]  # what follows the last end of line was not finished
@@ -65,8 +65,7 @@ class Records:
         _replace(os.path.join(directory, RESULT), "".join(map(_line, rows)))
         self._columns: list[str] = []
         self._write_csv(rows)
-        self._results = open(os.path.join(directory, RESULT), "a", encoding="utf-8")  # noqa: SIM115
-        self._progress = open(os.path.join(directory, PROGRESS), "a", encoding="utf-8", newline="")  # noqa: SIM115
+        self._results, self._progress = self._open(RESULT), self._open(PROGRESS)
         self._events: Any = None
         if tensorboard_is_there():
             from tensorboardX import SummaryWriter
@@ -94,7 +93,7 @@ class Records:
         else:  # the first row, or the first with an evaluation
             self._progress.close()
             self._write_csv(read_rows(self._directory))
-            self._progress = open(os.path.join(self._directory, PROGRESS), "a", encoding="utf-8", newline="")
+            self._progress = self._open(PROGRESS)
         if self._events is not None:
             for name, value in flat(row).items():
                 if isinstance(value, int | float) and not isinstance(value, bool) and name not in CLOCKS:
@@ -112,6 +111,9 @@ class Records:
         self._progress.close()
         if self._events is not None:
             self._events.close()
+
+    def _open(self, name: str) -> TextIO:
+        return open(os.path.join(self._directory, name), "a", encoding="utf-8", newline="")
 
     def _write_csv(self, rows: list[dict[str, Any]]) -> None:
         every = [_cells(row) for row in rows]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from graphray.rl.options import SAME, options
 
-__all__ = ["Entry", "entries", "overview", "table"]
+__all__ = ["Entry", "entries", "overview", "page"]
 
 
 class Entry(NamedTuple):
@@ -50,21 +50,60 @@ def entries(name: str) -> list[Entry]:
     from graphray import rl
     from graphray.rl.config import Config, ModelConfig
 
-    kind = ModelConfig if name == "model" else getattr(rl, name).Config
-    common = {} if name == "model" else options(Config)
+    if name == "model":
+        return _entries(ModelConfig)
+    common = options(Config)
+    return sorted(_entries(getattr(rl, name).Config), key=lambda row: row.name in common)  # each kind keeps its order
+
+
+def _entries(kind: Any) -> list[Entry]:
     defaults = kind()
     found = []
-    for entry, about in options(kind).items():
-        default = _text(getattr(defaults, entry))
+    for name, about in options(kind).items():
+        default = _text(getattr(defaults, name))
         rllib = default if about.rllib is SAME else _text(about.rllib)
-        found.append(Entry(entry, about.doc, about.kind, default, rllib, rllib == default, about.aliases))
-    return sorted(found, key=lambda row: row.name in common)  # which keeps the order of each kind
+        found.append(Entry(name, about.doc, about.kind, default, rllib, rllib == default, about.aliases))
+    return found
 
 
-def table(name: str) -> str:
-    """The entries as a table in Markdown."""
+def page() -> str:
+    """The page of the documentation with all entries, in Markdown: `docs/rl-config.md`."""
+    from graphray import rl
+    from graphray.rl.config import Config, ModelConfig
+
+    parts = [_PAGE, "## Of all algorithms", _table(_entries(Config))]
+    common = set(_entries(Config))
+    for name in rl.ALGORITHMS:
+        own = [row for row in entries(name) if row not in common]
+        parts += [
+            f"## {name}",
+            "Its own entries, and those of all algorithms that have other defaults here.",
+            _table(own),
+        ]
+        model = getattr(rl, name).Config.MODEL
+        if model:
+            different = ", ".join(f"`{entry}` is `{_text(value)}`" for entry, value in model.items())
+            parts.append(f"Its networks: {different}.")
+    parts += ["## Networks: `model`", _table(_entries(ModelConfig))]
+    return "\n\n".join(parts) + "\n"
+
+
+_PAGE = """\
+# Configuration
+
+Every entry, with its meaning, what it may be, its default here and RLlib's (– where that has no such entry). The
+defaults here are chosen to learn the small tasks that people try first without any configuration.
+
+An entry is given as `rl.PPO(env, config={"lr": 1e-3})`, as a keyword (`rl.PPO(env, lr=1e-3)`), in a YAML file, or with
+`--set lr=1e-3`. A name that is not known is refused, and the nearest one suggested: also by what it is called in
+Stable-Baselines3. `graphray rl list PPO` prints the same.
+
+This page is made by `python docs/rl_config.py` from what the code says."""
+
+
+def _table(rows: list[Entry]) -> str:
     lines = ["| name | meaning | default | RLlib's |", "|---|---|---|---|"]
-    for row in entries(name):
+    for row in rows:
         other = "same" if row.same else "–" if row.rllib == "(none)" else f"`{row.rllib}`"
         cells = (f"`{row.name}`", f"{row.meaning} {_capital(row.kind)}.", f"`{row.default}`", other)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -6,8 +6,8 @@
         events.out.tfevents…       the same for TensorBoard
         checkpoint_000010/         after iteration 10
 
-At any moment, the records hold every iteration up to the last checkpoint. A run that goes on forgets those behind it and
-makes them again; as training is a function of its state, they come out the same.
+At any moment, the records hold every iteration up to the last checkpoint. A run that goes on forgets those behind it
+and makes them again; as training is a function of its state, they come out the same.
 """
 
 from __future__ import annotations

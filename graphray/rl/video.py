@@ -24,7 +24,7 @@ _SPEED = 30
 """Frames in a second, where the environment does not say."""
 
 _SLOWEST = 50
-"""More of them in a second is more than a GIF can have, as its unit is a hundredth of a second, and browsers want two."""
+"""A GIF can have no more of them in a second: its unit is a hundredth of a second, and browsers want two."""
 
 
 class Recorder:
@@ -73,7 +73,7 @@ class Recorder:
                 f"an environment drew an array of shape {frame.shape}, which is no picture (height, width, 3)"
             )
         picture = np.ascontiguousarray(frame[:, :, :3], np.uint8)
-        self._frames.setdefault(number, []).append((zlib.compress(picture, 1), picture.shape))
+        self._frames.setdefault(number, []).append((zlib.compress(picture.tobytes(), 1), picture.shape))
 
     def finish(self, number: int, live: LiveEnv, total: float) -> str:
         """An episode is over: write its file, and give the path."""
