@@ -11,8 +11,8 @@ import pytest
 import rl_envs
 
 from graphray import rl
-from graphray.rl import ppo, sequences
-from graphray.rl.minibatches import divided
+from graphray.rl import actor_critic, ppo, sequences
+from graphray.rl.sgd import divided
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def hyper(**more):
 def loss_of(monkeypatch, probability, old, advantage, *, value=0.0, target=0.0, weight=None, before=0.0, **more):
     """The loss where the action taken had probability `old` and has `probability` now."""
     # In place of the network: its parameters are the logits and values themselves.
-    monkeypatch.setattr(ppo, "evaluate", lambda _, params, __, ___: (params["logits"], params["value"]))
+    monkeypatch.setattr(actor_critic, "evaluate", lambda _, params, __, ___: (params["logits"], params["value"]))
     probability, old, advantage = (jnp.asarray(x, jnp.float32) for x in (probability, old, advantage))
     count = len(probability)
 
@@ -40,7 +40,7 @@ def loss_of(monkeypatch, probability, old, advantage, *, value=0.0, target=0.0, 
         return jnp.log(jnp.stack([p, 1 - p], axis=-1))
 
     params = {"logits": logits(probability), "value": jnp.broadcast_to(jnp.float32(value), count)}
-    batch = ppo.Batch(
+    batch = actor_critic.Batch(
         observation=jnp.zeros((count, 1)),
         action=jnp.zeros((count, 1), int),
         behaviour=logits(old),
@@ -195,10 +195,11 @@ def test_the_learner_sees_what_the_policy_has_seen(previous):
         for _ in range(2):  # the second rollout begins within episodes
             parts, cursors = zip(*(collect(at, plan, weights) for at in cursors), strict=True)
             trajectory = concatenate(parts)
-            policy = plan.setup.policy
-            given = sequences.sequences(policy, plan.setup.distribution.layout, trajectory, 4)
+            networks = plan.setup.networks
+            policy = networks.policy
+            given = sequences.sequences(policy, networks.distribution.layout, trajectory, 4)
             observation = sequences.cut(jnp.asarray(trajectory.observation), 4)
-            outputs, _ = ppo.evaluate(plan.setup, state.agent.params, observation, given)
+            outputs, _ = actor_critic.evaluate(networks, state.agent.params, observation, given)
             expected = sequences.cut(jnp.asarray(trajectory.behaviour), 4)
             there = np.asarray(sequences.cut(jnp.asarray(trajectory.valid), 4))
             assert np.allclose(np.asarray(outputs)[there], np.asarray(expected)[there], atol=1e-5)
@@ -209,4 +210,4 @@ def test_pieces_are_put_together_again():
     steps = np.arange(11 * 3).reshape(11, 3)
     pieces = sequences.cut(jnp.asarray(steps), 4)
     assert pieces.shape == (9, 4)
-    assert np.array_equal(ppo._uncut(pieces, steps, 4), steps)
+    assert np.array_equal(sequences.uncut(pieces, steps, 4), steps)

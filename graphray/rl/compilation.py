@@ -54,7 +54,7 @@ def _directory() -> str | None:
 
 
 def _prune(directory: str) -> None:
-    """Remove what was used longest ago. Others may do so at the same time, and a program that is gone is compiled again."""
+    """Remove what was used longest ago. Others may do so at the same time; what is gone is compiled again."""
     files = []
     with os.scandir(directory) as entries:
         for entry in entries:

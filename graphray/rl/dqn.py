@@ -20,7 +20,7 @@ from graphray.rl.distributions import ActionDistribution
 from graphray.rl.environments import Environment
 from graphray.rl.exploration import exploration_of, numbers
 from graphray.rl.host import NetworkPolicy
-from graphray.rl.learning import Signals, filter_of, normalised_observations, scaled_rewards, signals_of
+from graphray.rl.learning import Signals, normalised_observations, scaled_rewards, signals_of
 from graphray.rl.networks import forward, mask_logits
 from graphray.rl.networks import init as init_network
 from graphray.rl.offpolicy import OffPolicy, OffPolicyConfig, Schedule
@@ -201,6 +201,7 @@ class DQN(OffPolicy):
     """Deep Q-networks, for one discrete action."""
 
     Config = DQNConfig
+    make = staticmethod(init)
     update = staticmethod(update)
 
     @classmethod
@@ -242,17 +243,9 @@ class DQN(OffPolicy):
         return NetworkPolicy(setup.network, setup.distribution, dict(setup.exploration)["type"])
 
     @classmethod
-    def init_agent(cls, setup: Setup, hyper: dict[str, Any], key: Any) -> DQNState:
-        """An agent that has learned nothing yet."""
-        return jax.device_get(init(setup, hyper, key))  # type: ignore[no-any-return]
-
-    @classmethod
-    def weights(cls, plan: Plan, training: Training) -> dict[str, Any]:
-        """The parameters of the host's policy."""
-        agent = training.agent
-        explore = numbers(plan.setup.exploration, training.progress.steps)
-        seen = filter_of(agent.statistics)
-        return {"policy": agent.params["policy"], "explore": explore, **({"filter": seen} if seen else {})}
+    def exploring(cls, plan: Plan, training: Training) -> dict[str, Any]:
+        """The numbers that its policy explores by."""
+        return numbers(plan.setup.exploration, training.progress.steps)
 
     @classmethod
     def beta(cls, setup: Setup, steps: float) -> float:

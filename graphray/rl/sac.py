@@ -21,7 +21,7 @@ from graphray.rl.distributions import LOG_STD, ActionDistribution
 from graphray.rl.environments import Environment
 from graphray.rl.exploration import exploration_of, numbers
 from graphray.rl.host import NetworkPolicy
-from graphray.rl.learning import Signals, filter_of, normalised_observations, scaled_rewards, signals_of
+from graphray.rl.learning import Signals, normalised_observations, scaled_rewards, signals_of
 from graphray.rl.networks import forward
 from graphray.rl.networks import init as init_network
 from graphray.rl.offpolicy import OffPolicy, OffPolicyConfig, Schedule
@@ -245,6 +245,7 @@ class SAC(OffPolicy):
     """Soft actor-critic, for continuous actions."""
 
     Config = SACConfig
+    make = staticmethod(init)
     update = staticmethod(update)
 
     @classmethod
@@ -290,19 +291,11 @@ class SAC(OffPolicy):
         return NetworkPolicy(setup.policy, setup.distribution, kind, squashed=True, resample=config.sde_sample_freq)
 
     @classmethod
-    def init_agent(cls, setup: Setup, hyper: dict[str, Any], key: Any) -> SACState:
-        """An agent that has learned nothing yet."""
-        return jax.device_get(init(setup, hyper, key))  # type: ignore[no-any-return]
-
-    @classmethod
-    def weights(cls, plan: Plan, training: Training) -> dict[str, Any]:
-        """The parameters of the host's policy."""
-        agent, setup = training.agent, plan.setup
-        explore = numbers(setup.exploration, training.progress.steps, setup.schedule.starts)
-        if setup.sde:
-            explore["log_std"] = agent.params["log_std"]
-        seen = filter_of(agent.statistics)
-        return {"policy": agent.params["policy"], "explore": explore, **({"filter": seen} if seen else {})}
+    def exploring(cls, plan: Plan, training: Training) -> dict[str, Any]:
+        """The numbers that its policy explores by."""
+        setup, params = plan.setup, training.agent.params
+        made = numbers(setup.exploration, training.progress.steps, setup.schedule.starts)
+        return {**made, "log_std": params["log_std"]} if setup.sde else made
 
 
 SACTrainer = SAC

@@ -15,7 +15,7 @@ from graphray.rl.host import encoded
 from graphray.rl.networks import forward_step, unroll
 from graphray.rl.spaces import ActionLayout
 
-__all__ = ["Sequences", "cut", "features", "next_features", "pieces"]
+__all__ = ["Sequences", "cut", "features", "next_features", "pieces", "sequences", "uncut"]
 
 
 class Sequences(NamedTuple):
@@ -40,6 +40,12 @@ def cut(x: Any, length: int) -> Any:
     x = jnp.pad(x, [(0, count * length - len(x)), *[(0, 0)] * (x.ndim - 1)])
     x = jnp.moveaxis(x.reshape(count, length, *x.shape[1:]), 2, 1)
     return x.reshape(count * x.shape[1], length, *x.shape[3:])
+
+
+def uncut(x: Any, like: Any, length: int) -> Any:
+    """Pieces (N, length) as steps (T, B) again, of which there are as many as in `like`."""
+    steps, count = like.shape
+    return jnp.swapaxes(x.reshape(-1, count, length), 1, 2).reshape(-1, count)[:steps]
 
 
 def sequences(spec: Architecture, layout: ActionLayout, trajectory: Any, length: int) -> Sequences:

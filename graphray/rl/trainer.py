@@ -88,10 +88,15 @@ class Algorithm:
         """How actions are chosen where environments are stepped."""
         raise NotImplementedError
 
-    @classmethod
-    def init_agent(cls, setup: Any, hyper: dict[str, Any], key: Any) -> Any:
-        """An agent that has learned nothing yet."""
+    @staticmethod
+    def make(setup: Any, hyper: dict[str, Any], key: Any) -> Any:
+        """An agent that has learned nothing yet: a pytree with `params`, where "policy" is, and `statistics`."""
         raise NotImplementedError
+
+    @classmethod
+    def exploring(cls, plan: Plan, training: Training) -> dict[str, Any]:
+        """The numbers that its policy explores by."""
+        return {}
 
     @classmethod
     def init_replay(cls, plan: Plan, key: Any) -> Any:
@@ -99,14 +104,28 @@ class Algorithm:
         return None
 
     @classmethod
-    def weights(cls, plan: Plan, training: Training) -> dict[str, Any]:
-        """The parameters of the host's policy."""
-        raise NotImplementedError
-
-    @classmethod
     def improve(cls, plan: Plan, agent: Any, replay: Any, trajectory: Any) -> tuple[Any, Any, dict[str, float]]:
         """Agent, replay and metrics after learning from a trajectory."""
         raise NotImplementedError
+
+    # ---- what follows from that
+
+    @classmethod
+    def init_agent(cls, setup: Any, hyper: dict[str, Any], key: Any) -> Any:
+        """An agent that has learned nothing yet, as NumPy's arrays."""
+        import jax
+
+        return jax.device_get(cls.make(setup, hyper, key))
+
+    @classmethod
+    def weights(cls, plan: Plan, training: Training) -> dict[str, Any]:
+        """The parameters of the host's policy."""
+        from graphray.rl.learning import filter_of
+
+        agent = training.agent
+        made = {"policy": agent.params["policy"], "explore": cls.exploring(plan, training)}
+        seen = filter_of(agent.statistics)
+        return made if seen is None else {**made, "filter": seen}
 
     # ---- configuration
 
