@@ -532,7 +532,8 @@ def test_bad_input_gets_one_message_and_status_2(here, write, case):
 
 def test_a_mistyped_command_is_told_the_right_one(here, write):
     assert here("rnu").err == "graphray: there is no command 'rnu'; did you mean 'run'?\n"
-    assert here("fly").err == "graphray: there is no command 'fly'; there are run, show, cache, replay, nodes\n"
+    commands = "run, show, cache, replay, nodes, train, evaluate, plot, rl"
+    assert here("fly").err == f"graphray: there is no command 'fly'; there are {commands}\n"
     assert here(write(HELLO)).err.endswith("to compute a pipeline: graphray run flow.py\n")
     assert {here("rnu").status, here("fly").status, here().status, here("--verbose").status} == {2}
     assert here().out == ""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +45,8 @@ def main() -> int:
             name = " ".join(filter(None, [trials[number].experiment, runs.tag(trials[number].varied)]))
             print(f"{name}: {said.status}{said.error and f'; {said.error}'}", file=sys.stderr)
 
-    with tempfile.TemporaryDirectory(prefix="graphray-prove-") as folder:
-        halt = runs.Halt(f"{folder}/halt")
-        outcomes = fleet.train_all(trials, directories, executor="loky", workers=args.workers, halt=halt, report=report)
+    halt = runs.Halt(f"{directories[0]}/.halt")
+    outcomes = fleet.train_all(trials, directories, executor="loky", workers=args.workers, halt=halt, report=report)
     return told(trials, outcomes)
 
 

@@ -232,16 +232,13 @@ def _executor(args: argparse.Namespace) -> str | None:
 def _trained(
     trials: list[Trial], directories: list[str], executor: str | None, args: argparse.Namespace
 ) -> list[Outcome]:
-    import shutil
-    import tempfile
-
     from graphray.cli.terminal import screen
     from graphray.cli.trials import Table
     from graphray.rl.fleet import train_all
     from graphray.rl.runs import Halt
 
-    folder = tempfile.mkdtemp(prefix="graphray-train-")
-    halt = Halt(os.path.join(folder, "halt"))
+    halt = Halt(os.path.join(directories[0], f".halt-{os.getpid()}"))
+    halt.clear()  # it is there only if one was interrupted and then killed, and had this number
     try:
         with screen(processes=True) as shown, _interruptible(halt):
             table = Table(trials, shown, args.quiet)
@@ -255,7 +252,7 @@ def _trained(
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:  # of the executor
         raise UsageError(str(error)) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        halt.clear()
 
 
 class _interruptible:

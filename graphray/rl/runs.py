@@ -63,6 +63,11 @@ class Halt:
         with open(self.path, "w"):
             pass
 
+    def clear(self) -> None:
+        """Do not ask for it any more."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.path)
+
     def __call__(self) -> bool:
         """Whether it is asked for."""
         return os.path.exists(self.path)
