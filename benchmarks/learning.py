@@ -71,13 +71,13 @@ TASKS = {
         200,
         {
             "num_envs": 16,
-            "train_batch_size": 16_384,
-            "sgd_minibatch_size": 512,
-            "num_sgd_iter": 4,
+            "train_batch_size": 4096,
+            "sgd_minibatch_size": 256,
+            "num_sgd_iter": 6,
             "gamma": 0.999,
             "lambda_": 0.98,
-            "entropy_coeff": 0.01,
-            "lr": 3e-4,
+            "entropy_coeff": 0.005,
+            "lr": 5e-4,
         },
     ),
 }
