@@ -573,5 +573,5 @@ def _start_jax() -> None:
 def _has_started() -> bool:
     import jax
 
-    bridge: Any = jax._src.xla_bridge
-    return bool(bridge.backends_are_initialized())
+    bridge: Any = jax._src.xla_bridge  # there is no public way to ask without starting it
+    return bool(getattr(bridge, "backends_are_initialized", lambda: True)())
