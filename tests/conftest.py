@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # The suite is about one machine's processors, and says itself which executor it means.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.pop("GRAPHRAY_EXECUTOR", None)
+os.environ["GRAPHRAY_XLA_CACHE"] = ""  # nothing of the user's, and nothing left there
 
 # CI runs the same examples and seeds each time, so that a change is judged by what it changes; everywhere else every
 # run looks at new ones. No deadline per example: the machine is shared. A failing example is printed, to be pasted into

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -16,6 +15,7 @@ import graphray as gr
 from graphray.executors.start import choose
 from graphray.rl import checkpoint, evaluation, keys, results
 from graphray.rl import config as configuration
+from graphray.rl.compilation import keep_programs
 from graphray.rl.environments import Environment, make, name_of, register
 from graphray.rl.options import ConfigError, build, options
 from graphray.rl.policy import Policy
@@ -181,7 +181,7 @@ class Algorithm:
 
     def init(self, seed: int | None = None) -> Training:
         """A training before its first iteration."""
-        _fix_threads()
+        _start_jax()
         return begin(self.plan, self.hyper(), self.config.seed if seed is None else seed)
 
     def step(self, state: Training) -> tuple[Training, dict[str, Any]]:
@@ -530,9 +530,13 @@ def _made(callbacks: Any) -> Any:
     return callbacks() if isinstance(callbacks, type) else callbacks
 
 
-def _fix_threads() -> None:
-    """Have XLA use one thread, if it has not started: with one for each core the last bits depend on the machine."""
-    if "jax" in sys.modules and sys.modules["jax"]._src.xla_bridge._backends:
+def _start_jax() -> None:
+    """Have XLA use one thread, if it has not started, and keep what it compiles.
+
+    With one thread for each core, the last bits of results would depend on the machine.
+    """
+    keep_programs()
+    if _has_started():
         return
     before = os.environ.get("NPROC")
     os.environ["NPROC"] = str(_SAME_THREADS)
@@ -545,3 +549,10 @@ def _fix_threads() -> None:
             del os.environ["NPROC"]
         else:
             os.environ["NPROC"] = before
+
+
+def _has_started() -> bool:
+    import jax
+
+    bridge: Any = jax._src.xla_bridge
+    return bool(bridge.backends_are_initialized())

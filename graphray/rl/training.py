@@ -14,6 +14,7 @@ import numpy as np
 
 import graphray as gr
 from graphray.rl import cursor, keys
+from graphray.rl.compilation import keep_programs
 from graphray.rl.environments import Environment
 from graphray.rl.evaluation import NO_EPISODES, Episodes, joined
 from graphray.rl.host import NetworkPolicy
@@ -158,6 +159,7 @@ def collect(at: cursor.Cursor, plan: Plan, weights: Any) -> tuple[Trajectory, cu
 
 def learn(plan: Plan, step: Step, fragments: list[Any]) -> Step:
     """What has been learned from what all shards have collected."""
+    keep_programs()
     algorithm = algorithm_of(plan)
     trajectories, cursors = zip(*fragments, strict=True)
     trajectory = concatenate(trajectories)
