@@ -364,6 +364,11 @@ def test_what_yaml_makes_of_numbers_is_understood():
         assert algorithm.get_config()["train_batch_size"] == 1000
 
 
+def test_a_name_that_python_has_taken_can_be_given_without_its_underscore():
+    with rl.PPO("CartPole-v1", {"lambda": 0.5}) as algorithm:
+        assert algorithm.get_config()["lambda_"] == 0.5
+
+
 def test_configurations_are_complete():
     for name in rl.ALGORITHMS:
         config = getattr(rl, name).default_config()
@@ -402,6 +407,15 @@ def test_callbacks_are_called():
         algorithm.train()
         algorithm.train()
     assert TOLD == [1, 2]
+
+
+def test_callbacks_are_in_a_checkpoint_by_name(tmp_path):
+    with made("PPO", callbacks=Told) as algorithm:
+        path = algorithm.save(str(tmp_path / "checkpoint"))
+    TOLD.clear()
+    with rl.load(path) as loaded:
+        loaded.train()
+    assert TOLD == [1]
 
 
 def test_an_environment_that_raises_is_told_with_its_seed(loky):

@@ -71,6 +71,7 @@ def build(kind: type[T], entries: Mapping[str, Any], where: str) -> T:
         ConfigError: says which entry is wrong, and what it may be.
     """
     known = options(kind)
+    entries = {f"{name}_" if f"{name}_" in known else name: value for name, value in entries.items()}  # lambda
     for name in entries:
         if name not in known:
             raise ConfigError(f"{where} has no {name!r}{_meant(str(name), known)}")

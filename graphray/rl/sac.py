@@ -72,9 +72,15 @@ class SACConfig(OffPolicyConfig):
     )
     train_batch_size: Any = option(256, "Transitions in a minibatch.", integer(1), aliases=("batch_size",))
     learning_starts: Any = option(
-        500, "Environment steps, with random actions, before the first update.", integer(0), rllib=1500
+        500,
+        "Environment steps, with random actions, before the first update.",
+        integer(0),
+        rllib=1500,
+        aliases=("replay_starts",),
     )
-    buffer_size: Any = option(300_000, "Transitions that are kept.", integer(1), rllib=1_000_000)
+    buffer_size: Any = option(
+        300_000, "Transitions that are kept.", integer(1), rllib=1_000_000, aliases=("replay_buffer_size",)
+    )
     rollout_fragment_length: Any = option(
         8, "Steps of each environment between updates.", optional(integer(1)), rllib=1, aliases=("train_freq",)
     )

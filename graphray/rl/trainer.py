@@ -19,6 +19,7 @@ from graphray.rl.compilation import keep_programs
 from graphray.rl.environments import Environment, make, name_of, register
 from graphray.rl.options import ConfigError, build, options
 from graphray.rl.policy import Policy
+from graphray.rl.registry import imported
 from graphray.rl.spaces import decoder, encoder
 from graphray.rl.training import Plan, Step, Training, algorithm_of, begin, iteration, no_step
 from graphray.rl.workers import Workers
@@ -546,6 +547,10 @@ def _plain(action: Any) -> Any:
 
 
 def _made(callbacks: Any) -> Any:
+    if isinstance(callbacks, str):
+        callbacks = imported(callbacks, "callbacks")
+        if not any(name.startswith("on_") for name in dir(callbacks)):
+            raise ConfigError(f"callbacks: {callbacks!r} has no methods such as on_train_result")
     return callbacks() if isinstance(callbacks, type) else callbacks
 
 
