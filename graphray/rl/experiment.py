@@ -144,6 +144,8 @@ def trials_of(name: str, entry: Mapping[str, Any], source: str = "") -> list[Tri
     with _refused(where):
         experiment = build(Experiment, entry, where)
     given = dict(experiment.config)
+    if "lambda" in given:  # as `build` does, but its axes are looked up by name before
+        given["lambda_"] = given.pop("lambda")
     if experiment.env is not None:
         if given.get("env", experiment.env) != experiment.env:
             raise ExperimentError(f"{where}: env is {experiment.env!r}, and in config {given['env']!r}: which?")
