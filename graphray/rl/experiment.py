@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -287,8 +288,11 @@ def _look_in(directories: Iterable[str]) -> None:
     """Have modules found in directories: after Python's own, lest a `random.py` is in their way, and before others."""
     for directory in map(os.path.abspath, directories):
         if directory not in map(os.path.abspath, sys.path):
-            installed = (i for i, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages")))
-            sys.path.insert(next(installed, len(sys.path)), directory)
+            own = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+            last = max(
+                (i for i, path in enumerate(sys.path) if path.startswith(own) and "-packages" not in path), default=-1
+            )
+            sys.path.insert(last + 1, directory)
 
 
 # ---- YAML
