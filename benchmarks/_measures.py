@@ -152,9 +152,8 @@ directory, module, parameters = sys.argv[1:]
 sys.path.insert(0, directory)
 run = importlib.import_module(module).pipeline(**json.loads(parameters)).run("loky:2")
 summary = run.result()["summary"]
-units = [event for event in run.events if "learn" in getattr(event, "spent", ())]
-updates = sum(unit.spent["learn"][0] for unit in units[1:])
-print(json.dumps({**summary, "updates": updates, "seconds": units[-1].time - units[0].time}))
+told = [event for event in run.events if "timesteps_total" in getattr(event, "data", ())]
+print(json.dumps({**summary, "updates": len(told) - 1, "seconds": told[-1].time - told[0].time}))
 """
 """Trains, and says how many updates there were after the first, and in which time."""
 
