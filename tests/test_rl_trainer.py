@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 
 import gymnasium
@@ -356,6 +357,21 @@ def test_unknown_entries_suggest_the_nearest():
 def test_wrong_values_say_what_is_allowed(entry, value, message):
     with pytest.raises(rl.ConfigError, match=message):
         rl.PPO("CartPole-v1", {entry: value})
+
+
+def test_windows_are_refused_and_not_forgotten():
+    with pytest.raises(rl.ConfigError, match="video_dir"):
+        rl.PPO("CartPole-v1", render_env=True)
+
+
+def test_how_much_is_said_can_be_chosen():
+    logger = logging.getLogger("graphray.rl")
+    before = logger.level
+    try:
+        with made("PPO", log_level="ERROR"):
+            assert logger.level == logging.ERROR
+    finally:
+        logger.setLevel(before)
 
 
 def test_what_yaml_makes_of_numbers_is_understood():

@@ -245,7 +245,7 @@ class Config:
         "Curriculum: `f(train_results, task_settable_env, env_ctx)` gives the next task; or its `module.function`.",
         anything,
     )
-    render_env: Any = option(False, "Show the first environment in a window.", flag)
+    render_env: Any = option(False, "Not here: `record_env` and `evaluate(video_dir=…)` write videos.", flag)
     record_env: Any = option(
         None,
         "Write a video of the first episode of each evaluation into this directory.",

@@ -24,10 +24,9 @@ from graphray.rl.learning import Signals, normalised_observations, scaled_reward
 from graphray.rl.networks import forward, mask_logits
 from graphray.rl.networks import init as init_network
 from graphray.rl.offpolicy import OffPolicy, OffPolicyConfig, Schedule
-from graphray.rl.optimizer import apply_gradients, init_leaves, make_optimizer
+from graphray.rl.optimizer import apply_gradients, init_leaves, optimizer_at
 from graphray.rl.options import flag, integer, number, option, optional
 from graphray.rl.replay import Transitions
-from graphray.rl.schedules import scheduled
 from graphray.rl.training import Plan, Training
 
 __all__ = ["DQN", "DQNConfig", "DQNState", "DQNTrainer", "Setup", "init", "loss", "update"]
@@ -130,7 +129,7 @@ class Metrics(NamedTuple):
 def init(setup: Setup, hyper: Any, key: Any) -> DQNState:
     """An agent that has learned nothing yet, from hyperparameters by name and a key (2,)."""
     params = {"policy": init_network(setup.network, jax.random.wrap_key_data(key))}
-    leaves = init_leaves(_optimizer(setup, hyper, jnp.float32(0)), params)
+    leaves = init_leaves(optimizer_at(setup, hyper, jnp.float32(0)), params)
     statistics = setup.signals.nothing(setup.network.observation)
     return DQNState(params, params["policy"], leaves, hyper, statistics, jnp.float32(0))
 
@@ -168,7 +167,7 @@ def update(setup: Setup, agent: DQNState, drawn: Transitions) -> tuple[DQNState,
         next_observation=normalised_observations(agent.statistics, drawn.next_observation),
         reward=scaled_rewards(setup.signals, agent.statistics, drawn.reward),
     )
-    optimizer = _optimizer(setup, agent.hyper, agent.steps)
+    optimizer = optimizer_at(setup, agent.hyper, agent.steps)
     begun = agent.steps - schedule.steps * schedule.updates
 
     def step(carry: Any, now: Any) -> tuple[Any, Any]:
@@ -191,10 +190,6 @@ def update(setup: Setup, agent: DQNState, drawn: Transitions) -> tuple[DQNState,
 
 def _moved(target: Any, params: Any, tau: Any) -> Any:
     return jax.tree.map(lambda old, new: old + tau * (new - old), target, params)
-
-
-def _optimizer(setup: Setup, hyper: Any, steps: Any) -> Any:
-    return make_optimizer(setup.optimizer, scheduled(setup.lr_schedule, steps, hyper["lr"]), setup.grad_clip)
 
 
 class DQN(OffPolicy):

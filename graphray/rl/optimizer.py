@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import optax
 
-__all__ = ["KINDS", "apply_gradients", "init_leaves", "make_optimizer"]
+from graphray.rl.schedules import scheduled
+
+__all__ = ["KINDS", "apply_gradients", "init_leaves", "make_optimizer", "optimizer_at"]
 
 KINDS = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
 
@@ -41,6 +43,17 @@ def make_optimizer(
     if max_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(max_norm), optimizer)
     return optimizer
+
+
+def optimizer_at(setup: Any, hyper: Any, steps: Any) -> optax.GradientTransformation:
+    """The optimiser of an algorithm after some environment steps.
+
+    Args:
+        setup: of the algorithm, with `optimizer`, `lr_schedule` and `grad_clip`.
+        hyper: its hyperparameters, with `lr`.
+        steps: may be traced.
+    """
+    return make_optimizer(setup.optimizer, scheduled(setup.lr_schedule, steps, hyper["lr"]), setup.grad_clip)
 
 
 def init_leaves(optimizer: optax.GradientTransformation, params: Any) -> tuple[jax.Array, ...]:

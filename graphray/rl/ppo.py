@@ -22,7 +22,7 @@ from graphray.rl.config import Config
 from graphray.rl.environments import Environment
 from graphray.rl.host import NetworkPolicy
 from graphray.rl.learning import Signals, signals_of
-from graphray.rl.optimizer import init_leaves, make_optimizer
+from graphray.rl.optimizer import init_leaves, optimizer_at
 from graphray.rl.options import ConfigError, flag, integer, number, option, optional, schedule
 from graphray.rl.rollout import Trajectory, padded
 from graphray.rl.schedules import scheduled
@@ -167,7 +167,7 @@ def init(setup: Setup, hyper: Any, key: Any) -> PPOState:
     """An agent that has learned nothing yet, from hyperparameters by name and a key (2,)."""
     first, later = jax.random.split(jax.random.wrap_key_data(key))
     params = actor_critic.init(setup.networks, first)
-    leaves = init_leaves(_optimizer(setup, hyper, jnp.float32(0)), params)
+    leaves = init_leaves(optimizer_at(setup, hyper, jnp.float32(0)), params)
     statistics = setup.signals.nothing(setup.networks.policy.observation)
     data = jax.random.key_data(later)
     return PPOState(params, leaves, hyper, statistics, hyper["kl_coeff"], data, jnp.uint32(0), jnp.float32(0))
@@ -217,7 +217,7 @@ def update(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[PPOState, Me
     entropy_coeff = scheduled(setup.entropy_schedule, agent.steps, hyper["entropy_coeff"])
     params, leaves, metrics = descend(
         functools.partial(loss, setup, hyper, agent.kl_coeff, entropy_coeff),
-        _optimizer(setup, hyper, agent.steps),
+        optimizer_at(setup, hyper, agent.steps),
         agent.params,
         agent.optimizer,
         batch,
@@ -238,11 +238,6 @@ def update(setup: Setup, agent: PPOState, trajectory: Any) -> tuple[PPOState, Me
         steps=agent.steps + jnp.sum(trajectory.valid),
     )
     return successor, jax.tree.map(jnp.mean, metrics)
-
-
-def _optimizer(setup: Setup, hyper: Any, steps: Any) -> Any:
-    rate = scheduled(setup.lr_schedule, steps, hyper["lr"])
-    return make_optimizer(setup.optimizer, rate, setup.grad_clip)
 
 
 class PPO(Algorithm):

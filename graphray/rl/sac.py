@@ -25,10 +25,9 @@ from graphray.rl.learning import Signals, normalised_observations, scaled_reward
 from graphray.rl.networks import forward
 from graphray.rl.networks import init as init_network
 from graphray.rl.offpolicy import OffPolicy, OffPolicyConfig, Schedule
-from graphray.rl.optimizer import apply_gradients, init_leaves, make_optimizer
+from graphray.rl.optimizer import apply_gradients, init_leaves, optimizer_at
 from graphray.rl.options import ConfigError, flag, integer, number, option, optional
 from graphray.rl.replay import Transitions
-from graphray.rl.schedules import scheduled
 from graphray.rl.training import Plan, Training
 
 __all__ = ["SAC", "SACConfig", "SACState", "SACTrainer", "Setup", "init", "update"]
@@ -151,7 +150,7 @@ def init(setup: Setup, hyper: Any, key: Any) -> SACState:
         actor["log_std"] = jnp.full((setup.policy.width, setup.distribution.layout.size), setup.sde_log_std)
     both = jax.vmap(functools.partial(init_network, setup.critic))(jax.random.split(critics, setup.critics))
     params = {**actor, "critics": both, "log_alpha": jnp.log(hyper["initial_alpha"])}
-    optimizer = _optimizer(setup, hyper, jnp.float32(0))
+    optimizer = optimizer_at(setup, hyper, jnp.float32(0))
     parts = {"actor": actor, "critics": both, "alpha": params["log_alpha"]}
     leaves = {name: init_leaves(optimizer, part) for name, part in parts.items()}
     statistics = setup.signals.nothing(setup.policy.observation)
@@ -191,7 +190,7 @@ def update(setup: Setup, agent: SACState, drawn: Transitions) -> tuple[SACState,
         next_observation=normalised_observations(agent.statistics, drawn.next_observation),
         reward=scaled_rewards(setup.signals, agent.statistics, drawn.reward),
     )
-    optimizer = _optimizer(setup, agent.hyper, agent.steps)
+    optimizer = optimizer_at(setup, agent.hyper, agent.steps)
     step = functools.partial(_step, setup, agent.hyper, optimizer)
     key = jax.random.fold_in(jax.random.wrap_key_data(agent.key), agent.updates)
     keys = jax.random.split(key, setup.schedule.updates)
@@ -241,10 +240,6 @@ def _step(setup: Setup, hyper: Any, optimizer: Any, carry: Any, now: tuple[Trans
     leaves = {"actor": actor_leaves, "critics": critic_leaves, "alpha": alpha_leaves}
     metrics = Metrics(actor_value, critic, alpha_loss, alpha, jnp.mean(q), entropy)
     return (params, target, leaves), (metrics, jnp.mean(q, axis=0) - goal)
-
-
-def _optimizer(setup: Setup, hyper: Any, steps: Any) -> Any:
-    return make_optimizer(setup.optimizer, scheduled(setup.lr_schedule, steps, hyper["lr"]), setup.grad_clip)
 
 
 class SAC(OffPolicy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -66,6 +67,10 @@ class Algorithm:
         self.config = build(self.Config, given, type(self).__name__)
         if self.config.env is None:
             raise ConfigError(f"{type(self).__name__} needs an environment: {type(self).__name__}('CartPole-v1')")
+        if self.config.render_env:
+            raise ConfigError("render_env: no windows are opened; record_env and evaluate(video_dir=…) write videos")
+        if "log_level" in given:
+            logging.getLogger("graphray.rl").setLevel(self.config.log_level)
         self._executor = executor
         self._owned: Any = None
         self._actions = 0
